@@ -63,9 +63,7 @@ def name_before_device(scenario: str) -> str:
 
 def read_run(folder: Path) -> KeptRun:
     """A kept run. Raises UserError naming a file that is missing, not whole or no such file."""
-    return KeptRun(
-        folder, read_about(folder), read_json(folder / MACHINE), read_jsonl([folder / RECORDS])
-    )
+    return KeptRun(folder, read_about(folder), read_json(folder / MACHINE), read_jsonl([folder / RECORDS]))
 
 
 def read_about(folder: Path) -> About:

@@ -22,7 +22,12 @@ KEPT, LIST = Path("results/reference"), Path("results/reference/README.md")
 
 
 def main(
-    *, pages: Path = PAGES, picture: Path = PICTURE, readme: Path = README, kept: Path = KEPT, listed: Path = LIST
+    *,
+    pages: Path = PAGES,
+    picture: Path = PICTURE,
+    readme: Path = README,
+    kept: Path = KEPT,
+    listed: Path = LIST,
 ) -> None:
     """Copy the picture, and write both answers and the list between their comments.
 
@@ -39,7 +44,11 @@ def main(
     picture.parent.mkdir(exist_ok=True)
     picture.write_text((pages / name / "pays.svg").read_text())
     write_between(readme, "answer", answer(pages, name))
-    write_between(readme, "answer on GPUs", on_gpus([read_run(folder) for folder in folders if read_about(folder).answer]))
+    write_between(
+        readme,
+        "answer on GPUs",
+        on_gpus([read_run(folder) for folder in folders if read_about(folder).answer]),
+    )
     write_between(listed, "runs", runs_list(folders))
 
 
@@ -48,7 +57,9 @@ def write_between(path: Path, name: str, text: str) -> None:
     block = re.compile(rf"(?<=<!-- {name} -->\n)(.*?)(?=<!-- end of {name} -->)", re.DOTALL)
     written, found = block.subn(lambda _: text, path.read_text())
     if not found:
-        raise UserError(f"{path}: there are no lines <!-- {name} --> and <!-- end of {name} -->; put them back")
+        raise UserError(
+            f"{path}: there are no lines <!-- {name} --> and <!-- end of {name} -->; put them back"
+        )
     path.write_text(written)
 
 

@@ -39,17 +39,21 @@ def answer(runs: Sequence[KeptRun]) -> list[str]:
     Of prompts the scenario that loads fastest counts, without gate or shaped device; of loads the one that serves most at the highest load that
     was served from SSD, beside what is said of prompts. The last of several runs of one thing counts, of those that have most repeats.
     """
+    if not runs:
+        return []
     prompts, loads = (
         pd.concat([rows(run).assign(place=place) for place, run in enumerate(runs)])
         for rows in (prompt_rows, load_rows)
     )
     gpus = {*prompts["gpu"], *loads["gpu"]}
     found: dict[str, Groups] = {PAYS: {}, LOSES: {}, UNDECIDED: {}, LOADS: {}}
-    for row in _best(prompts, "prompt_tokens", "ratio", lowest=True):
+    best_prompts = [*_best(prompts, "prompt_tokens", "ratio", lowest=True)]
+    best_loads = [*_best(loads, "workload", "rps_ratio", lowest=False)]
+    for row in best_prompts:
         group = _group(found[verdict(row)], row, gpus)
         group.prompts.append(_prompt_words(row))
         group.gave = number(row["gave_gbps"]) if pd.notna(row["gave_gbps"]) else group.gave
-    for row in _best(loads, "workload", "rps_ratio", lowest=False):
+    for row in best_loads:
         key = tuple(str(row[name]) for name in _GROUP)
         beside = next((groups for groups in found.values() if key in groups), found[LOADS])
         _group(beside, row, gpus).loads.append(_load_words(row))
@@ -58,7 +62,7 @@ def answer(runs: Sequence[KeptRun]) -> list[str]:
         return []
     where = f"On {short_gpu(*gpus)} " if len(gpus) == 1 else ""
     first = f"{where}{told[0]}"
-    repeats = min(int(rows["repeats"].min()) for rows in (prompts, loads) if len(rows))
+    repeats = sorted({int(row["repeats"]) for row in [*best_prompts, *best_loads]})
     sentences = [first, *told[1:], filled(__file__, "caveat", repeats=repeats)]
     return [f"{each[0].upper()}{each[1:]}" for each in sentences]
 
@@ -81,7 +85,9 @@ def load_rows(run: KeptRun) -> pd.DataFrame:
     cells = cells_table(records)
     first = cells[cells["valid"].astype(bool)].drop_duplicates(["scenario", "load"])
     rows = cell_ratios(cells).merge(first, on=["scenario", "load"])
-    from_ssd = rows["tier"].eq("ssd") & rows["served_from"].str.contains("ssd") & ~rows["scenario"].isin(shaped)
+    from_ssd = (
+        rows["tier"].eq("ssd") & rows["served_from"].str.contains("ssd") & ~rows["scenario"].isin(shaped)
+    )
     rows = rows[from_ssd & rows["rps_ratio"].notna()]
     return rows[rows["load"] == rows["load"].max()]
 

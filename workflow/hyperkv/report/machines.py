@@ -38,7 +38,7 @@ class Measured:
     """Records of one machine. code: commits."""
 
     name: str
-    records: Sequence[Mapping[str, Any]]
+    records: Sequence[dict[str, Any]]
     code: Sequence[str]
 
     @cached_property
@@ -91,7 +91,9 @@ def read(folder: Path) -> Measured:
     if not records:
         raise UserError(f"{folder}: neither a kept run nor results with a sweep; --runs names such folders")
     states = [(record.get("environment") or {}).get("git") or {} for record in records]
-    return Measured(str(folder), records, [*dict.fromkeys(each["commit"] for each in states if each.get("commit"))])
+    return Measured(
+        str(folder), records, [*dict.fromkeys(each["commit"] for each in states if each.get("commit"))]
+    )
 
 
 def measured_of(run: KeptRun) -> Measured:
@@ -128,8 +130,7 @@ def text(measured: Sequence[Measured]) -> str:
     told["code"] = [", ".join(commit[:7] for commit in each.code) or "not told" for each in measured]
     return filled(
         __file__,
-        names=[each.name for each in measured],
-        facts=list(told.items()),
+        facts=markdown(_facts(told, [each.name for each in measured])),
         unlike=unlike_keys,
         cells=len(cells),
         decided=int(decided.sum()),
@@ -151,13 +152,26 @@ def compared(measured: Sequence[Measured], without: Sequence[str] = ()) -> pd.Da
         overlap = bool(known["value_low"].max() <= known["value_high"].min()) if len(known) > 1 else None
         texts = {row["run"]: interval_text(row, "value") for row in own.to_dict("records")}
         rows.append({"scenario": scenario, "at": at, "ratio": ratio, "overlap": overlap, **texts})
-    return pd.DataFrame(rows, columns=["scenario", "at", "ratio", "overlap", *(each.name for each in measured)])
+    return pd.DataFrame(
+        rows, columns=["scenario", "at", "ratio", "overlap", *(each.name for each in measured)]
+    )
+
+
+def _facts(told: Mapping[str, Sequence[str]], names: Sequence[str]) -> Table:
+    rows = [[name, *values, "yes" if len({*values}) == 1 else "no"] for name, values in told.items()]
+    return Table(["measured with", *names, "alike"], rows)
 
 
 def _shown(table: pd.DataFrame, names: Sequence[str]) -> Table:
     words = {True: "yes", False: "no", None: "-"}
     rows = [
-        [row["scenario"], row["at"], row["ratio"], *("-" if pd.isna(row[name]) else row[name] for name in names), words[row["overlap"]]]
+        [
+            row["scenario"],
+            row["at"],
+            row["ratio"],
+            *("-" if pd.isna(row[name]) else row[name] for name in names),
+            words[row["overlap"]],
+        ]
         for row in table.to_dict("records")
     ]
     apart = [place for place, row in enumerate(rows) if row[-1] == "no"]

@@ -198,10 +198,14 @@ def page(
         __file__,
         folder=run.folder,
         run=run.about,
-        answer=[*answer(tables["pays"]), caveat(tables["pays"])] if "pays" in tables else gpu_answer.answer([run]),
+        answer=[*answer(tables["pays"]), caveat(tables["pays"])]
+        if "pays" in tables
+        else gpu_answer.answer([run]),
         facts=list(_facts(run, tables)),
         pictures=pictures,
-        tables=[(heading, told, rows.markdown(found)) for heading, told, found in _shown(run, tables) if found],
+        tables=[
+            (heading, told, rows.markdown(found)) for heading, told, found in _shown(run, tables) if found
+        ],
         others=[each.name for each in same[:-1]],
         same=machines.text(same) if same else "",
     )

@@ -42,7 +42,6 @@ def latency_rows(latency: pd.DataFrame) -> Table:
     return Table(headers, rows, range(1, 6), marked, ids)
 
 
-
 def single_rows(singles: pd.DataFrame) -> Table:
     """TTFT of single requests, a row per prompt length and scenario: medians, and how many times recompute's it is from the tier."""
     rows: list[list[str]] = []
@@ -65,7 +64,9 @@ def main_rows(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> Table:
     found = scenarios.merge(ratios.drop(columns="repeats"), on=["scenario", "load"], how="left")
     rows, several = [], "pair" in scenarios and scenarios["pair"].nunique() > 1
     for row in found.to_dict("records"):
-        origin = row["served_from"] + ("" if pd.isna(row["device_share"]) else f", {percent(row['device_share'])} read")
+        origin = row["served_from"] + (
+            "" if pd.isna(row["device_share"]) else f", {percent(row['device_share'])} read"
+        )
         rows.append(
             [
                 f"{row['scenario']} ({row['pair']})" if several else str(row["scenario"]),
@@ -79,9 +80,18 @@ def main_rows(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> Table:
                 f"{row['valid_repeats']} of {row['repeats']}",
             ]
         )
-    headers = ["scenario", "clients", "RPS/GPU", "RPS, times recompute's", "TTFT p50, ms", "TTFT, times recompute's"]
+    headers = [
+        "scenario",
+        "clients",
+        "RPS/GPU",
+        "RPS, times recompute's",
+        "TTFT p50, ms",
+        "TTFT, times recompute's",
+    ]
     headers += ["hit rate", "from", "valid"]
-    return Table(headers, rows, range(1, 7), [place for place, valid in enumerate(found["valid"]) if not valid])
+    return Table(
+        headers, rows, range(1, 7), [place for place, valid in enumerate(found["valid"]) if not valid]
+    )
 
 
 def invalid_rows(cells: pd.DataFrame | None, singles: pd.DataFrame | None) -> Table | None:
@@ -177,11 +187,17 @@ def _told(versions: Mapping[str, str]) -> list[str]:
 
 def cells_words(cells: pd.DataFrame) -> str:
     """'15, 15 of them valid, 3 repeats; 3,302 requests, 0 failed; model, KV format and pair that ran'."""
-    parts = [f"{len(cells)}, {int(cells['valid'].sum())} of them valid; {cells['repeat'].nunique()} repeat{'s' * (cells['repeat'].nunique() > 1)}"]
+    parts = [
+        f"{len(cells)}, {int(cells['valid'].sum())} of them valid; {cells['repeat'].nunique()} repeat{'s' * (cells['repeat'].nunique() > 1)}"
+    ]
     sent, failed = (cells[f"{name}_requests"].sum() for name in ("sent", "failed"))
     parts.append(f"{sent:,.0f} requests, {failed:,.0f} failed")
     ran = [", ".join(map(str, cells[name].dropna().unique())) for name in ("model", "kv_dtype", "pair")]
-    parts.append(", ".join(f"{name} {value}" for name, value in zip(("model", "KV", "pair"), ran, strict=True) if value))
+    parts.append(
+        ", ".join(
+            f"{name} {value}" for name, value in zip(("model", "KV", "pair"), ran, strict=True) if value
+        )
+    )
     return "; ".join(parts)
 
 

@@ -17,7 +17,13 @@ from ...records.repeats import known, pass_of, said_once
 from ...records.stats import median, median_interval, spread
 
 RATIOS = {"rps_ratio": "rps_per_gpu", "ttft_ratio": "ttft_p50_ms"}
-CELLS = ("scenario", "load", "repeats", "unlike", *(f"{name}{end}" for name in RATIOS for end in ("", "_low", "_high")))
+CELLS = (
+    "scenario",
+    "load",
+    "repeats",
+    "unlike",
+    *(f"{name}{end}" for name in RATIOS for end in ("", "_low", "_high")),
+)
 _OWN = ("tier", "store", "connector", "gate", "shape")
 SINGLES = (
     "scenario", *_OWN, "gpu", "model", "pair", "kv_dtype", "prompt_tokens", "computed_s", "saved_s", "loaded_s", "loaded_bytes",
@@ -37,7 +43,12 @@ def cell_ratios(cells: pd.DataFrame) -> pd.DataFrame:
     for (scenario, load), own in valid[valid["tier"] != "none"].groupby(["scenario", "load"], sort=False):
         control, facts = _control(valid[valid["tier"] == "none"], own)
         pairs = own.merge(control, on=["repeat", "load"], suffixes=("", "_of_control")).sort_values("repeat")
-        row: dict[str, Any] = {"scenario": scenario, "load": load, "repeats": len(pairs), "unlike": _words(facts)}
+        row: dict[str, Any] = {
+            "scenario": scenario,
+            "load": load,
+            "repeats": len(pairs),
+            "unlike": _words(facts),
+        }
         for name, column in RATIOS.items():
             found = known(pairs[column] / pairs[f"{column}_of_control"].replace(0, math.nan))
             row |= spread(name, median_interval(found))
@@ -53,14 +64,23 @@ def single_ratios(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """
     rows = []
     samples = pd.DataFrame([row for record in records for row in _samples(record)])
-    for (scenario, tokens), own in samples.groupby(["scenario", "prompt_tokens"], sort=False) if len(samples) else ():
+    for (_, tokens), own in (
+        samples.groupby(["scenario", "prompt_tokens"], sort=False) if len(samples) else ()
+    ):
         good = own[own["faults"] == ""]
-        control, facts = _control(samples[(samples["tier"] == "none") & (samples["prompt_tokens"] == tokens)], own)
+        control, facts = _control(
+            samples[(samples["tier"] == "none") & (samples["prompt_tokens"] == tokens)], own
+        )
         times = {name: good[good["pass"] == name] for name in ("computed", "saved", "loaded")}
         computed = control[(control["pass"] == "computed") & (control["faults"] == "")]
-        ratio = times["loaded"].groupby("repeat")["ttft_s"].median() / computed.groupby("repeat")["ttft_s"].median()
+        ratio = (
+            times["loaded"].groupby("repeat")["ttft_s"].median()
+            / computed.groupby("repeat")["ttft_s"].median()
+        )
         found = [value for value in known(ratio) if value is not None]
-        told: dict[str, Any] = {name: own.iloc[0][name] for name in SINGLES[: SINGLES.index("prompt_tokens") + 1] if name in own}
+        told: dict[str, Any] = {
+            name: own.iloc[0][name] for name in SINGLES[: SINGLES.index("prompt_tokens") + 1] if name in own
+        }
         told |= {
             "computed_s": median(known(computed["ttft_s"])),
             "saved_s": median(known(times["saved"]["ttft_s"])),
@@ -83,7 +103,11 @@ def break_even_gbps(singles: pd.DataFrame, row: Mapping[str, Any]) -> tuple[floa
     Measured: the prompt's bytes over what is left of the time when a hit from the DRAM pool of the same run is taken off, which
     is all of a hit but the store. None where there is no such pool or nothing was loaded; infinite where the pool itself is no faster.
     """
-    pool = singles[(singles["store"] == "dram") & (singles["prompt_tokens"] == row["prompt_tokens"]) & singles["loaded_s"].notna()]
+    pool = singles[
+        (singles["store"] == "dram")
+        & (singles["prompt_tokens"] == row["prompt_tokens"])
+        & singles["loaded_s"].notna()
+    ]
     for name in ("gpu", "model", "pair", "kv_dtype"):
         pool = pool[pool[name] == row[name]]
     if pool.empty or pd.isna(row["loaded_bytes"]) or pd.isna(row["computed_s"]):
@@ -139,5 +163,7 @@ def _samples(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _engine_digest(spec: Mapping[str, Any]) -> str:
     """Names what must be alike for two single requests to be compared: the engine's settings; there is no load, nobody else, no SLO."""
-    settings = {key: value for key, value in spec.get("vllm", {}).items() if key not in ("pairs", "ready_timeout_s")}
+    settings = {
+        key: value for key, value in spec.get("vllm", {}).items() if key not in ("pairs", "ready_timeout_s")
+    }
     return canonical_digest([spec["engine"], spec["model"], settings, spec["scenario"].get("vllm")])
