@@ -91,6 +91,15 @@ def test_what_the_disk_alone_did_not_do_is_no_answer(key):
     )
 
 
+def test_of_scenarios_that_were_split_among_runs_the_best_counts():
+    def other(record):
+        found = record["scenario"].replace("h100_striped_mp_disk", "another_disk")
+        return record | {"scenario": found}
+
+    slower = run(lambda scenario, repeat: 2.0 if scenario == "h100_striped_mp_disk" else 1.0, change=other)
+    assert gpu_answer.answer([run(disk(1.0)), slower]) == gpu_answer.answer([run(disk(1.0))])
+
+
 def test_the_last_of_runs_with_most_repeats_counts():
     slow, fast = run(disk(2.0)), run(disk(1.0))
     assert gpu_answer.answer([slow, fast]) == gpu_answer.answer([fast])

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.helpers import command
-from tests.kept import H100, KEPT, LAPTOP, kept
+from tests.kept import H100, KEPT, LAPTOP, kept, repeated
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
@@ -23,7 +23,7 @@ from workflow.hyperkv.report.rows import Table, markdown
 from workflow.hyperkv.report.run_rows import machine_rows
 from workflow.hyperkv.stores.registry import looks
 
-PAGES = Path("docs/results")
+PAGES, TITLES = Path("docs/results"), make_run_page.TITLES
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 RUN_AGAIN = "run `make docs`"
 
@@ -153,6 +153,26 @@ def test_a_page_says_what_a_store_must_deliver_to_every_model_and_gpu(make, pred
     assert own["required_node_gbps"] == pytest.approx(2 * own["required_gbps"])
     assert shown["qwen3-32b", "bfloat16", "L40S 48GB"] == f"{own['required_node_gbps']:.2g} (2 GPUs)"
     assert "What a store must deliver" not in make(H100)[0]
+
+
+def test_a_store_behind_devices_is_drawn_over_their_gbps(make, tmp_path):
+    run_ = kept(H100)
+    records = [*run_.records]
+    for gbps in (2, 8):
+        for record in repeated(run_.of("cell"), lambda _, repeat: 1.0, 1):
+            if record["scenario"] == "h100_striped_mp":
+                record["scenario"] = f"h100_striped_mp-{gbps}gbps"
+                record["spec"]["scenario"]["shape"] = {"read_gbps": gbps, "latency_us": None}
+                record["evidence"] |= {"shaped_read_gbps": 0.99 * gbps, "shaped_read_share": 0.99}
+                records.append(record)
+    folder = tmp_path / "h100" / H100.name
+    about = run_.about.model_copy(update={"figures": ["latency", "tier_tradeoff", "array"]})
+    write_run(folder, about, records, map(str, range(len(records))))
+    text, pictures = make(folder)
+    titles = [TITLES[name] for name in ("latency", "tier_tradeoff", "array")]
+    assert re.findall("^## (.*)$", text, re.MULTILINE)[:3] == titles
+    assert "GB/s of the device" in pictures["array"] or pictures["array"].count("<path") > 50
+    assert re.search(r"\| h100_striped_mp-8gbps +\| +20 \|", text)
 
 
 def test_what_is_not_valid_is_marked_and_listed(make):

@@ -37,7 +37,7 @@ def answer(runs: Sequence[KeptRun]) -> list[str]:
     """The sentences; none when no run has anything of an SSD beside recompute.
 
     Of prompts the scenario that loads fastest counts, without gate or shaped device; of loads the one that serves most at the highest load that
-    was served from SSD, beside what is said of prompts. The last of several runs of one thing counts, of those that have most repeats.
+    was served from SSD, beside what is said of prompts. Scenarios may be split among runs; of one that several have the last counts.
     """
     if not runs:
         return []
@@ -112,10 +112,10 @@ def _load_words(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _best(rows: pd.DataFrame, at: str, ratio: str, lowest: bool) -> Iterator[dict[str, Any]]:
-    """The best row of each model, KV format, GPU and place `at`, of the last of the runs that have most repeats."""
+    """The best scenario of each model, KV format, GPU and place `at`, of those with most repeats; of a scenario its last run counts."""
     for _, own in rows.groupby([*_GROUP, at], sort=True):
-        for name in ("repeats", "place"):
-            own = own[own[name] == own[name].max()]
+        own = own[own["repeats"] == own["repeats"].max()].sort_values("place", kind="stable")
+        own = own.drop_duplicates("scenario", keep="last")
         yield own.sort_values(ratio, ascending=lowest).iloc[0].to_dict()
 
 
