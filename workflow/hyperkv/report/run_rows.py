@@ -71,27 +71,19 @@ def main_rows(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> Table:
             [
                 f"{row['scenario']} ({row['pair']})" if several else str(row["scenario"]),
                 f"{row['load']:g}",
-                interval_text(row, "rps_per_gpu"),
                 _ratio_text(row, "rps_ratio"),
-                interval_text(row, "ttft_p50_ms"),
                 _ratio_text(row, "ttft_ratio"),
+                interval_text(row, "rps_per_gpu"),
+                interval_text(row, "ttft_p50_ms"),
                 percent(row["hit_rate"]),
                 origin,
                 f"{row['valid_repeats']} of {row['repeats']}",
             ]
         )
-    headers = [
-        "scenario",
-        "clients",
-        "RPS/GPU",
-        "RPS, times recompute's",
-        "TTFT p50, ms",
-        "TTFT, times recompute's",
-    ]
-    headers += ["hit rate", "from", "valid"]
-    return Table(
-        headers, rows, range(1, 7), [place for place, valid in enumerate(found["valid"]) if not valid]
-    )
+    headers = ["scenario", "clients", "RPS, times recompute's", "TTFT, times recompute's"]
+    headers += ["RPS/GPU", "TTFT p50, ms", "hit rate", "from", "valid"]
+    bad = [place for place, valid in enumerate(found["valid"]) if not valid]
+    return Table(headers, rows, range(1, 7), bad)
 
 
 def invalid_rows(cells: pd.DataFrame | None, singles: pd.DataFrame | None) -> Table | None:
