@@ -2,17 +2,11 @@
 KEPT = glob_wildcards("results/reference/{machine,[^/-]+}/{date,[^/]+}/run.yaml")
 
 
-def earlier_runs(date):
-    """Folders of the kept runs of before a date, in order."""
-    runs = sorted(zip(KEPT.date, KEPT.machine))
-    return [f"results/reference/{machine}/{own}" for own, machine in runs if own < date]
-
-
 rule make_run_page:
     input:
         about="results/reference/{machine}/{date}/run.yaml",
         run=multiext("results/reference/{machine}/{date}/", "machine.json", "records.jsonl"),
-        captions=collect("workflow/report/figures/{figure}.rst", figure=[*FIGURES, "latency", "cost"]),
+        captions=collect("workflow/report/figures/{figure}.rst", figure=DRAWN),
         predicted=[rules.predict_hit_rates.output[0], rules.predict_break_even.output.table],
     output:
         page="docs/results/{machine}-{date}.md",
@@ -28,7 +22,11 @@ rule make_run_page:
     params:
         code=code("report.make_run_page"),
         run=subpath(input.about, parent=True),
-        earlier=lambda page: earlier_runs(page.date),
+        earlier=lambda page: [
+            f"results/reference/{machine}/{date}"
+            for date, machine in sorted(zip(KEPT.date, KEPT.machine))
+            if date < page.date
+        ],
         stores=LOOKS,
         spec=spec("write_cost"),
     shell:
