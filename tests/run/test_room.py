@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.configs import BASE, H100
+from tests.configs import BASE, GPU
 from tests.helpers import mounted_tmpfs
 from tests.workflow_helpers import TINY, Checkout, changed
 from workflow.hyperkv.base.errors import UserError
@@ -19,7 +19,7 @@ from workflow.hyperkv.run.room import require_room
 
 _USAGE = namedtuple("_USAGE", "total used free")
 _OWN = {"scenarios.files.data_dir": "/dev/shm/own"}
-_VLLM = {"experiment.scenarios": ["h100_none", "h100_striped_mp"]}
+_VLLM = {"experiment.scenarios": ["gpu_none", "gpu_tmpfs_striped"]}
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def require(raw: dict[str, Any]) -> None:
         (changed(BASE, {"data_dir": "/dev/shm/small"}), "files", "data_dir"),
         (changed(BASE, _OWN), "files", "scenarios.files.data_dir"),
         (changed(BASE, {"experiment.repeats": 3}), "files", "data_dir"),
-        (changed(H100, _VLLM), "h100_striped_mp", "scenarios.h100_striped_mp.data_dir"),
+        (changed(GPU, _VLLM), "gpu_tmpfs_striped", "scenarios.gpu_tmpfs_striped.data_dir"),
     ],
 )
 def test_it_is_one_line_with_the_key_the_bytes_needed_and_those_free(free, raw, scenario, key):
@@ -97,7 +97,7 @@ def test_snakemake_says_so_before_its_first_job(tmp_path):
 def test_only_a_store_that_moves_values_needs_their_room_twice(free):
     def needed(settings: dict[str, str]) -> int:
         free(64 << 10)
-        raw = changed(H100, _VLLM | {"scenarios.h100_striped_mp.settings": settings})
+        raw = changed(GPU, _VLLM | {"scenarios.gpu_tmpfs_striped.settings": settings})
         with pytest.raises(UserError) as caught:
             require(raw)
         return int(re.search(r"\(([\d,]+) bytes needed", str(caught.value))[1].replace(",", ""))

@@ -259,7 +259,7 @@ class Scenario(Settings):
     page_cache: Literal["evict", "keep"] = "evict"
     """kvrocks. `evict` takes the store's files out of the page cache before every load, so that the
     device answers, as it would with a working set larger than RAM, and has a prompt of the single
-    requests leave the server's write buffers before it is asked for again; `keep` leaves them there. The
+    requests leave the server's write buffers, and a pool before any store, before it is asked for again; `keep` leaves them there. The
     other stores have direct_io for that."""
     port: Whole = key(0, unit="port", ge=0, le=65535)
     """TCP port of the store's server on 127.0.0.1; 0 takes a free one."""

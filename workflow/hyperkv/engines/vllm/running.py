@@ -99,11 +99,12 @@ class Running:
         return every(_EVICT_EVERY_S, self.evict) if self.evict and evicts(cell) else contextlib.nullcontext()
 
     def empty_buffer(self, cell: CellSpec) -> None:
-        """Empty a pool before a store whose device is to answer, and a buffer of vLLM's own offloading."""
-        pool = cell.scenario["dram_pool_bytes"]
-        if vllm_own.behind_pool(cell.scenario) and (evicts(cell) or not pool):
+        """Empty a pool before a store, which is to answer, and a buffer of vLLM's own offloading."""
+        pool, cold = cell.scenario["dram_pool_bytes"], cell.scenario["page_cache"] == "evict"
+        if vllm_own.behind_pool(cell.scenario) and (cold or not pool):
             self.servers.reset_hbm(pool=True)
-        if cell.scenario["connector"] in lmcache.SERVED and pool and evicts(cell):
+        has_store = store_class(cell.scenario["store"]).held_by_engine != "pool"
+        if cell.scenario["connector"] in lmcache.SERVED and pool and cold and has_store:
             self.servers.empty_lmcache_pool()
 
     def make_cold(self, cell: CellSpec) -> None:
