@@ -30,14 +30,15 @@ def tiers(file, **changes):
     }
 
 
-H = {"experiment__scenarios": ["gpu_none", "gpu_dram", "gpu_disk"], "scenarios__gpu_disk__dram_pool_bytes": None}
+H = {
+    "experiment__scenarios": ["gpu_none", "gpu_dram", "gpu_disk"],
+    "scenarios__gpu_disk__dram_pool_bytes": None,
+}
 OWN = {"prefix_caching": True, "hbm_kv_bytes": "8 GiB"}
 
 
 def test_a_scenarios_own_hbm_is_a_tier_as_the_sections_is():
-    found = tiers(
-        "experiments/gpu", scenarios__gpu_none__vllm=OWN, scenarios__gpu_dram__vllm=OWN, **H
-    )
+    found = tiers("experiments/gpu", scenarios__gpu_none__vllm=OWN, scenarios__gpu_dram__vllm=OWN, **H)
     names = list(found)
     assert names[0] == "hbm_8192mib"
     assert found["hbm_8192mib"] == (["gpu_none"], {"hbm_bytes": 8 * GIB})
