@@ -22,6 +22,7 @@ from workflow.hyperkv.cells.cell import CellSpec, check_room
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import sweep_spec
 from workflow.hyperkv.config.scenarios import selected
+from workflow.hyperkv.engines.vllm.lmcache import buffer_bytes
 from workflow.hyperkv.engines.vllm.running import saved_bytes
 from workflow.hyperkv.run.room import require_room
 
@@ -140,7 +141,7 @@ def test_every_experiment_of_a_gpu_has_room_on_a_box_of_128_gib(path, monkeypatc
         if cell.scenario["tier"] == "none":
             continue
         saved = saved_bytes(cell)
-        check_room(cell, saved, config["vllm"]["staging_bytes"])
+        buffer = buffer_bytes(cell.scenario, config["vllm"]["staging_bytes"])
+        check_room(cell, saved, buffer)
         in_shm = str(cell.data_dir).startswith("/dev/shm")
-        pool = cell.scenario["dram_pool_bytes"] or config["vllm"]["staging_bytes"]
-        assert pool + in_shm * saved < _BOX["memory"], name
+        assert buffer + in_shm * saved < _BOX["memory"], name

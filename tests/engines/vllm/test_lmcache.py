@@ -82,9 +82,11 @@ def test_striped_is_a_plugin_of_lmcache_with_all_of_its_servers():
     settings = settings_from(config["extra_config"], "remote_storage_plugin.striped")
     assert [str(item) for item in settings.endpoints] == [str(item) for item in endpoints]
     assert (settings.connections, settings.stripe_bytes, settings.stripes_in_flight) == (8, 1 << 20, 8)
-    everything = lmcache.offload(own | {"stripes_in_flight": None}, 4 * GIB, HELD, endpoints, 5555, 8080)
+    assert settings.timeout_s == 3
+    patient = own | {"stripes_in_flight": None, "timeout_s": 20}
+    everything = lmcache.offload(patient, 4 * GIB, HELD, endpoints, 5555, 8080)
     settings = settings_from(everything.config["extra_config"], "remote_storage_plugin.striped")
-    assert settings.stripes_in_flight == 1024
+    assert (settings.stripes_in_flight, settings.timeout_s) == (1024, 20)
     assert settings.save_queue_bytes == 2 * GIB
 
 

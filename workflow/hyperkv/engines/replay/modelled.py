@@ -116,11 +116,10 @@ class PooledTiers(ModelTiers):
         self._writing_until_s = 0.0
 
     def look(self, keys: Sequence[bytes]) -> Look:
-        """Leading chunks in the pool, and behind them in the store."""
-        pooled = _leading(keys, lambda key: key in self._pool)
-        now_s = self._clock()
-        stored = _leading(keys[pooled:], lambda key: self._written_s.get(key, math.inf) <= now_s)
-        return Look(self._device.look_s, (pooled, stored))
+        """Leading chunks in the pool, and behind them in either."""
+        pooled, now_s = _leading(keys, self._pool.__contains__), self._clock()
+        found = _leading(keys, lambda key: key in self._pool or self._written_s.get(key, math.inf) <= now_s)
+        return Look(self._device.look_s, (pooled, found - pooled))
 
     def load(self, keys: Sequence[bytes]) -> Load:
         """Look up and load."""
@@ -134,12 +133,14 @@ class PooledTiers(ModelTiers):
 
     def load_found(self, keys: Sequence[bytes], found: Sequence[int]) -> Load:
         """Load from both; what comes from the store is in the pool then."""
-        pooled, stored = found
+        wanted = keys[: sum(found)]
+        stored = [key for key in wanted if key not in self._pool]
+        pooled = len(wanted) - len(stored)
         seconds = pooled * self.chunk_bytes / self._memory_gbps / 1e9
         if stored:
-            seconds += super().load_found(keys[pooled : pooled + stored], (stored,)).seconds
-        self._keep(keys[: pooled + stored])
-        return Load(seconds, pooled + stored, {"dram": pooled, "store": stored})
+            seconds += super().load_found(stored, (len(stored),)).seconds
+        self._keep(wanted)
+        return Load(seconds, len(wanted), {"dram": pooled, "store": len(stored)})
 
     def save(self, keys: Sequence[bytes]) -> float:
         """Into the pool, and from there to the store meanwhile."""
