@@ -189,6 +189,26 @@ def test_a_serde_is_the_adapters_whatever_the_store():
         assert "serde" not in adapter_of(own)
 
 
+@pytest.mark.parametrize(
+    ("store", "connector", "pool", "size_gib", "watermark"),
+    [
+        ("kvrocks", "direct_mp", 12 * GIB, 16, "0.750"),
+        ("files", "mp", 4 * GIB, 8, "0.500"),
+        ("kvrocks", "direct_mp", None, 4, None),
+        ("dram", "mp", 12 * GIB, 12, None),
+    ],
+)
+def test_a_pool_before_a_store_has_the_buffer_beside_it_and_gives_up_what_is_more(
+    store, connector, pool, size_gib, watermark
+):
+    server = offload(scenario(store, connector, dram_pool_bytes=pool)).server
+    options = dict(zip(server[::2], server[1::2], strict=False))
+    assert (options["--l1-size-gb"], options.get("--eviction-trigger-watermark")) == (
+        str(size_gib),
+        watermark,
+    )
+
+
 def test_the_server_keeps_chunks_in_stripes():
     own = {"stripe_bytes": 1 << 20, "stripes_in_flight": 4, "save_connections": 1}
     own |= {"client": "native", "bound_bytes": 64 * GIB, "save": "second_use"}
