@@ -226,9 +226,14 @@ def test_the_page_of_the_default_run_has_every_picture_of_its_own(make):
 
 def test_a_file_that_moved_since_is_named_where_it_is_now():
     assert list(make_run_page.moved('make run CONFIG="config/h100.yaml my.yaml"')) == [
-        "(`config/h100.yaml` is now `config/experiments/h100.yaml`)"
+        "(`config/h100.yaml` is now `config/experiments/gpu.yaml`)"
     ]
-    for told in ("config/experiments/h100.yaml my.yaml", "config/smoke.yaml", "config/gone.yaml"):
+    told = "config/experiments/h100.yaml config/experiments/h100_peers.yaml config/experiments/h100_gate.yaml"
+    assert list(make_run_page.moved(f'make run CONFIG="{told}"')) == [
+        "(`config/experiments/h100.yaml` is now `config/experiments/gpu.yaml`)",
+        "(`config/experiments/h100_peers.yaml` is now `config/experiments/gpu/peers.yaml`)",
+    ]
+    for told in ("config/experiments/gpu.yaml my.yaml", "config/smoke.yaml", "config/gone.yaml"):
         assert not list(make_run_page.moved(f'make run CONFIG="{told}"'))
 
 

@@ -212,9 +212,10 @@ def page(
 
 
 def moved(command: str) -> Iterator[str]:
-    """'(`config/h100.yaml` is now `config/experiments/h100.yaml`)' for each file of a run's command that was moved there since."""
-    for name in re.findall(r"\bconfig/[\w.-]+\.yaml", command):
-        now = EXPERIMENTS / Path(name).name
+    """'(`config/h100.yaml` is now `config/experiments/gpu.yaml`)' for each file of a run's command that was moved there since."""
+    for name in re.findall(r"\bconfig/[\w./-]+\.yaml", command):
+        stem = re.sub("^h100", "gpu", Path(name).stem)
+        now = EXPERIMENTS / f"{stem.replace('_', '/', 1)}.yaml"
         if not Path(name).exists() and now.exists():
             yield f"(`{name}` is now `{now}`)"
 

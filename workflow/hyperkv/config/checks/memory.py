@@ -11,7 +11,7 @@ from ....plugin.lmcache_striped.stripes import parts_of
 from ...base.errors import UserError
 from ...connectors.registry import STRIPED
 from ...engines.vllm.command import block_bytes_of, settings_of
-from ...engines.vllm.lmcache import CONNECTOR_CLASSES, VLLMS_OWN
+from ...engines.vllm.lmcache import CONNECTOR_CLASSES, VLLMS_OWN, has_both
 from ...models.geometry import Geometry, load_geometry
 from ...models.gpus import KvShare, kv_share, tensor_parallel_of
 from ...stores.registry import store_class
@@ -111,7 +111,7 @@ def _check_vllm(
     share, chunk = kv_share(geometry, tensor_parallel_of(settings)), scenario["chunk_tokens"]
     _check_bound(scenario, geometry, share, contexts, single)
     _check_pools(scenario, geometry, share)
-    if scenario["dram_pool_bytes"] or scenario["connector"] in VLLMS_OWN:
+    if (scenario["dram_pool_bytes"] and not has_both(scenario)) or scenario["connector"] in VLLMS_OWN:
         return
     size = share.stored_bytes(chunk)
     prefix = max(working_set([context], size, chunk, False) for context in contexts)
