@@ -1,12 +1,14 @@
 """The profile for other schedulers: what it submits, whether it notices failure, and what Ctrl-C leaves."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import write_as_a_stage
-from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed
+from tests.helpers import eventually, write_as_a_stage
+from tests.workflow_helpers import CONFIGS, REPOSITORY, TINY, Checkout, changed
 from workflow.hyperkv.records.record_file import read_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -58,6 +60,23 @@ def test_ctrl_c_ends_jobs_and_their_servers(pbs, tmp_path):
     checkout = Checkout.new(tmp_path / "checkout", changed(TINY, longer))
     checkout.interrupted(*checkout.profile_argv("generic", "results/sweep/rocksdb_resp/1.jsonl"))
     assert len(submitted(pbs)) == 1
+
+
+@pytest.mark.parametrize(("profile", "program"), [("generic", "qdel"), ("kubernetes", "kubectl")])
+def test_jobs_are_ended_by_a_scheduler_that_takes_longer_than_snakemake_waits(
+    profile, program, tmp_path, monkeypatch
+):
+    """Snakemake kills a cancel script that has not ended within 2 s: it must not wait for the scheduler."""
+    os.mkfifo(tmp_path / "busy")
+    asked = tmp_path / program
+    asked.write_text(f"#!/bin/sh\ncat {tmp_path}/busy > {tmp_path}/new; echo $* > {tmp_path}/words\n")
+    asked.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    cancel = REPOSITORY / f"workflow/profiles/{profile}/cancel"
+    subprocess.run([cancel, "job-1", "job-2"], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    assert not (tmp_path / "words").exists()
+    (tmp_path / "busy").write_text("")
+    eventually(lambda: (tmp_path / "words").exists() and "job-1 job-2" in (tmp_path / "words").read_text())
 
 
 @pytest.mark.parametrize(
