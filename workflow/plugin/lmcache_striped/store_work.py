@@ -13,6 +13,7 @@ from .estimates import Line
 _TOUCHED = 1 << 16  # chunks of which is known when they were last saved or loaded
 _MOSTLY = 0.9
 _ALIKE = 1.3  # how many times as long as warm chunks cold ones may take, and memory makes no difference
+_REACHES = 0.5  # how much of the way memory is taken to go back further, when a load that counted as cold came from it
 
 
 @dataclass(eq=False)
@@ -29,6 +30,7 @@ class Promise:
 @dataclass(eq=False)
 class Load:
     """A load that waits, is under way, or has ended. since_s: when it came. lookup: whose chunks they are, None when that is not known.
+    ages: bytes that were saved or loaded since each chunk was, when the load came.
 
     predicted_s, served_s: seconds of the store alone that it was expected to take, and has taken.
     """
@@ -37,6 +39,7 @@ class Load:
     cold: float
     warm: float
     since_s: float
+    ages: np.ndarray
     lookup: object = None
     begun: bool = False
     predicted_s: float = 0.0
@@ -46,8 +49,9 @@ class Load:
 class StoreWork:
     """Loads promised, waiting and under way, by one pipe which those that go on at once share alike. Not for several threads.
 
-    warm_bytes: a chunk that was saved or loaded since so many bytes ago counts as warm, whose speed is learned apart; 0 for
-    no such difference. Fixed seconds and seconds per byte are learned from how much of the pipe's time each load took.
+    warm_bytes: a chunk that was saved or loaded since so many bytes ago counts as warm at first, whose speed is learned apart; 0 for
+    no such difference. How far back memory really goes is learned from loads that took as long as if they were of the other kind.
+    Fixed seconds and seconds per byte are learned from how much of the pipe's time each load took.
     """
 
     def __init__(self, chunk_bytes: int = 0, warm_bytes: int = 0):
@@ -99,7 +103,8 @@ class StoreWork:
         promise = next((found for key in keys if (found := self._promised.get(key))), None)
         if promise is not None:
             self._drop(promise)
-        load = Load(keys, *self._split(keys, size), now, None if promise is None else promise.lookup)
+        lookup = None if promise is None else promise.lookup
+        load = Load(keys, *self._split(keys, size), now, self._ages(keys), lookup)
         self._owe(1, load)
         return load
 
@@ -168,6 +173,8 @@ class StoreWork:
         """Learn of all loads together, and of cold and warm ones by themselves, which count where they are apart."""
         size = load.cold + load.warm
         self._any.observe(size, took_s)
+        if self._apart:
+            self._learn_reach(load, took_s)
         if load.warm >= _MOSTLY * size and self._warm_bytes:
             self._warm.observe(size, took_s)
         elif load.cold >= _MOSTLY * size:
@@ -179,6 +186,25 @@ class StoreWork:
             self._warm.observe(load.warm, took_s * (1 - share))
         if self._cold.seen and self._warm.seen:
             self._apart = self._cold.seconds(size) > _ALIKE * self._warm.seconds(size)
+
+    def _learn_reach(self, load: Load, took_s: float) -> None:
+        """How far back memory goes, from a load that took less or more than was predicted, as if more or nothing of it had been warm."""
+        size, known = load.cold + load.warm, load.ages[np.isfinite(load.ages)]
+        if not len(known) or 1 / _ALIKE < took_s / self._seconds(1, load.cold, load.warm) < _ALIKE:
+            return
+        warm = size * len(known) / len(load.ages)
+        off = {
+            part: abs(np.log(took_s / self._seconds(1, size - part, part))) for part in (load.warm, warm, 0.0)
+        }
+        best = min(off, key=off.__getitem__)
+        if best > load.warm:
+            self._warm_bytes += _REACHES * max(known.max() - self._warm_bytes, 0)
+        elif best < load.warm:
+            self._warm_bytes = min(self._warm_bytes, max(known.min(), 1))
+        load.cold, load.warm = size - best, best
+
+    def _ages(self, keys: Sequence[Hashable]) -> np.ndarray:
+        return np.array([self._moved - self._touched.get(key, -np.inf) for key in keys])
 
     def _split(self, keys: Sequence[Hashable], size: float) -> tuple[float, float]:
         """Bytes of these chunks that are cold, and those that are warm."""
