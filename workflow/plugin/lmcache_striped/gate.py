@@ -30,6 +30,7 @@ _UNTOLD_S = 5.0
 _COME_MEANWHILE = 0.6  # requests that come while one is computed, and wait for it
 _IN_TIME = 0.7  # of the SLO, for a first token to be predicted within it
 _DECIDED = 1 << 16
+_RUNS_S = 10.0  # for which the engine's figure of requests that are being answered holds
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Gate:
         warn: Callable[[str], None] = lambda _: None,
     ):
         self.objective, self.chunk_tokens, self._blocking = objective, chunk_tokens, blocking
-        self._slo_s, self._running = slo_s, 0
+        self._slo_s, self._running, self._runs_s = slo_s, 0, float("-inf")
         self._clock, self._tell, self._warn = clock, tell, warn
         self._store, self._gpu = StoreWork(chunk_bytes, warm_bytes), GpuWork()
         self._lock = threading.Lock()
@@ -119,7 +120,7 @@ class Gate:
 
     def engine_runs(self, requests: int) -> None:
         """The engine's own figure: so many requests are being answered, whose next tokens wait for whatever is computed."""
-        self._running = requests
+        self._running, self._runs_s = requests, self._clock()
 
     def decide(
         self,
@@ -308,7 +309,8 @@ class Gate:
         if self._slo_s is None:
             return price
         in_time = first_s <= _IN_TIME * self._slo_s
-        return np.where(in_time, price + self._running * taken_s, np.inf) if in_time.any() else price
+        running = self._running if self._clock() < self._runs_s + _RUNS_S else 0
+        return np.where(in_time, price + running * taken_s, np.inf) if in_time.any() else price
 
     def _note(
         self, decision: Decision, keys: Sequence[Hashable], tokens: float, context: int, now: float

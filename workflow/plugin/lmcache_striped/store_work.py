@@ -14,6 +14,7 @@ _TOUCHED = 1 << 16  # chunks of which is known when they were last saved or load
 _MOSTLY = 0.9
 _ALIKE = 1.3  # how many times as long as warm chunks cold ones may take, and memory makes no difference
 _REACHES = 0.5  # how much of the way memory is taken to go back further, when a load that counted as cold came from it
+_PLAUSIBLE = 4.0  # how many times as far as was guessed, or as little, it may go back; what would take more tells of the device
 
 
 @dataclass(eq=False)
@@ -56,9 +57,10 @@ class StoreWork:
 
     def __init__(self, chunk_bytes: int = 0, warm_bytes: int = 0):
         self.chunk_bytes = chunk_bytes
-        self._warm_bytes = warm_bytes
+        self._warm_bytes: float = warm_bytes
+        self._guess = warm_bytes
         self._any, self._cold, self._warm = Line(), Line(), Line()
-        self._apart = False
+        self._apart, self._most = False, 0.0
         self._touched: OrderedDict[Hashable, float] = OrderedDict()
         self._moved = 0.0
         self._promises: OrderedDict[int, Promise] = OrderedDict()
@@ -167,7 +169,9 @@ class StoreWork:
         """Of so many loads of so many bytes together; bytes may be arrays."""
         if not self._apart:
             return loads * self._any.fixed + self._any.per_unit * (cold + warm)
-        return loads * self._cold.fixed + self._cold.per_unit * cold + self._warm.per_unit * warm
+        share = cold / np.maximum(cold + warm, 1.0)
+        fixed = share * self._cold.fixed + (1 - share) * self._warm.fixed
+        return loads * fixed + self._cold.per_unit * cold + self._warm.per_unit * warm
 
     def _observe(self, load: Load, took_s: float) -> None:
         """Learn of all loads together, and of cold and warm ones by themselves, which count where they are apart."""
@@ -184,8 +188,9 @@ class StoreWork:
             share = (expected - self._seconds(0, 0.0, load.warm)) / expected
             self._cold.observe(load.cold, took_s * share)
             self._warm.observe(load.warm, took_s * (1 - share))
+        self._most = max(self._most, size)
         if self._cold.seen and self._warm.seen:
-            self._apart = self._cold.seconds(size) > _ALIKE * self._warm.seconds(size)
+            self._apart = self._cold.seconds(self._most) > _ALIKE * self._warm.seconds(self._most)
 
     def _learn_reach(self, load: Load, took_s: float) -> None:
         """How far back memory goes, from a load that took less or more than was predicted, as if more or nothing of it had been warm."""
@@ -193,14 +198,19 @@ class StoreWork:
         if not len(known) or 1 / _ALIKE < took_s / self._seconds(1, load.cold, load.warm) < _ALIKE:
             return
         warm = size * len(known) / len(load.ages)
+        if self._seconds(1, size, 0) < _ALIKE**2 * self._seconds(1, size - warm, warm):
+            return
         off = {
             part: abs(np.log(took_s / self._seconds(1, size - part, part))) for part in (load.warm, warm, 0.0)
         }
         best = min(off, key=off.__getitem__)
+        reach = known.max() if best > load.warm else known.min()
+        if best == load.warm or not 1 / _PLAUSIBLE < reach / self._guess < _PLAUSIBLE:
+            return
         if best > load.warm:
-            self._warm_bytes += _REACHES * max(known.max() - self._warm_bytes, 0)
-        elif best < load.warm:
-            self._warm_bytes = min(self._warm_bytes, max(known.min(), 1))
+            self._warm_bytes = max(self._warm_bytes, (1 - _REACHES) * self._warm_bytes + _REACHES * reach)
+        else:
+            self._warm_bytes = min(self._warm_bytes, reach)
         load.cold, load.warm = size - best, best
 
     def _ages(self, keys: Sequence[Hashable]) -> np.ndarray:
