@@ -25,12 +25,16 @@ class Engine(RuleBasedStateMachine):
         self.gate, self.clock = gated(objective, curve, warm_bytes=warm, blocking=blocking, slo_s=1.0)
         self.rate, self.requests, self.loads, self.begun, self.longest_s = rate, [], [], [], 60.0
 
-    @rule(name=st.integers(0, 5), size=st.integers(1, 30), share=st.floats(0, 1), context=st.integers(0, 3000))
+    @rule(
+        name=st.integers(0, 5), size=st.integers(1, 30), share=st.floats(0, 1), context=st.integers(0, 3000)
+    )
     def lookup(self, name, size, share, context):
         """Names come again: a prompt that is looked up twice, by one request or two."""
         keys = keys_of(str(name), size)
         decision = self.gate.decide(keys, int(share * size), context_tokens=context)
-        self.longest_s = max(self.longest_s, 1 + 3 * (decision.first_token_s or 0), 1 + 2 * (decision.load_s or 0))
+        self.longest_s = max(
+            self.longest_s, 1 + 3 * (decision.first_token_s or 0), 1 + 2 * (decision.load_s or 0)
+        )
         self.requests.append((keys, decision.found))
 
     @precondition(lambda self: self.requests)

@@ -15,7 +15,7 @@ from tests.workflow_helpers import TINY, Checkout, changed
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.scenarios import selected
-from workflow.hyperkv.run.room import require_room
+from workflow.hyperkv.run.room import pool_warnings, require_room
 
 _USAGE = namedtuple("_USAGE", "total used free")
 _OWN = {"scenarios.files.data_dir": "/dev/shm/own"}
@@ -92,6 +92,52 @@ def test_snakemake_says_so_before_its_first_job(tmp_path):
             re.MULTILINE,
         )
         assert not list(checkout.folder.glob("results/sweep/*/*.jsonl*"))
+
+
+_POOL = {
+    "workload.conversations": 80,
+    "experiment.scenarios": ["h100_none", "h100_dram_mp", "h100_striped_mp"],
+    "experiment.loads": [10, 40],
+    "scenarios.h100_dram_mp.dram_pool_bytes": "4 GiB",
+    "scenarios.h100_striped_mp.dram_pool_bytes": "4 GiB",
+}
+
+
+def warned(changes: dict[str, Any]) -> list[str]:
+    config = checked(changed(H100, _POOL | changes))
+    names = selected(config, config["experiment"]["scenarios"])
+    return pool_warnings(config, [(name, repeat) for name in names for repeat in (1, 2)])
+
+
+def test_a_pool_that_all_clients_prompts_may_not_fit_is_said_and_what_is_said_to_do_does():
+    """An H200 lost half of its hits with 4 GiB at 40 clients, and none at 10."""
+    (line,) = warned({})
+    said = re.fullmatch(
+        r"dram_pool_bytes of h100_dram_mp, h100_striped_mp: 4096 MiB may not hold the prompts of 40 clients at once, and LMCache's server "
+        r"does not save what it has no room for; (\d+) MiB do, or lower experiment\.loads",
+        line,
+    )
+    assert said, line
+    assert 8 << 10 < int(said[1]) < 40 << 10
+    for size, lines in ((int(said[1]), 0), (int(said[1]) - 1, 1)):
+        sizes = {
+            f"scenarios.{name}.dram_pool_bytes": f"{size} MiB" for name in ("h100_dram_mp", "h100_striped_mp")
+        }
+        assert len(warned(sizes)) == lines
+    assert warned({"experiment.loads": [10]}) == []
+
+
+def test_a_buffer_is_said_by_its_key_half_of_the_bytes_do_in_fp8_and_open_loops_have_no_clients():
+    buffer = {"scenarios.h100_striped_mp.dram_pool_bytes": None, "vllm.staging_bytes": "4 GiB"}
+    only = {"experiment.scenarios": ["h100_none", "h100_striped_mp"]}
+    (line,) = warned(buffer | only)
+    assert line.startswith("vllm.staging_bytes of h100_striped_mp: 4096 MiB")
+    needed = [
+        int(re.search(r"; (\d+) MiB do", *warned(changes | only))[1])
+        for changes in (buffer, buffer | {"kv_dtype": "fp8"})
+    ]
+    assert needed[0] == pytest.approx(2 * needed[1], abs=2)
+    assert warned(only | buffer | {"experiment.loop": "open"}) == []
 
 
 def test_only_a_store_that_moves_values_needs_their_room_twice(free):

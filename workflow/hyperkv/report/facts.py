@@ -24,8 +24,8 @@ def evidence_items(cells: pd.DataFrame) -> list[tuple[str, str]]:
     ):
         items.append((title, _total(cells, name)))
     why = told_not_saved(note for notes in cells["notes"].dropna() for note in notes.split("; "))
-    words = [_total(cells, "dropped_chunks"), *(f"{chunks:,}: {reason}" for reason, chunks in why.items())]
-    items.append(("Chunks not saved for want of room", "; ".join(words)))
+    told = [_total(cells, "dropped_chunks"), *(f"{chunks:,}: {reason}" for reason, chunks in why.items())]
+    items.append(("Chunks not saved for want of room", "; ".join(told)))
     for name, title in (
         ("loaded_bytes", "Loaded from tiers"),
         ("device_read_bytes", "Read from block devices"),

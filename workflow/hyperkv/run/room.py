@@ -47,7 +47,9 @@ def pool_warnings(config: Mapping[str, Any], cells: Iterable[tuple[str, int]]) -
     if not _is_there(config):
         return []
     workload, seed = measured_workload(config), config["experiment"]["seed"]
-    made = [make_workload(workload, repeat_seed(seed, repeat)) for repeat in sorted({each for _, each in found})]
+    made = [
+        make_workload(workload, repeat_seed(seed, repeat)) for repeat in sorted({each for _, each in found})
+    ]
     return small_pools(config, dict.fromkeys(name for name, _ in found), made)
 
 

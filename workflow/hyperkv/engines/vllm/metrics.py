@@ -55,7 +55,10 @@ def samples(text: str) -> dict[tuple[str, str | None], float]:
     found: dict[tuple[str, str | None], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            key = (sample.name, next((sample.labels[name] for name in _TOLD_APART if name in sample.labels), None))
+            key = (
+                sample.name,
+                next((sample.labels[name] for name in _TOLD_APART if name in sample.labels), None),
+            )
             found[key] = found.get(key, 0.0) + sample.value
     return found
 
