@@ -14,6 +14,7 @@ _TOUCHED = 1 << 16  # chunks of which is known when they were last saved or load
 _MOSTLY = 0.9
 _ALIKE = 1.3  # how many times as long as warm chunks cold ones may take, and memory makes no difference
 _REACHES = 0.5  # how much of the way memory is taken to go back further, when a load that counted as cold came from it
+_BEYOND = 1.1  # times the age of the oldest chunk that came from memory
 _PLAUSIBLE = 4.0  # how many times as far as was guessed, or as little, it may go back; what would take more tells of the device
 
 
@@ -208,7 +209,7 @@ class StoreWork:
         if best == load.warm or not 1 / _PLAUSIBLE < reach / self._guess < _PLAUSIBLE:
             return
         if best > load.warm:
-            self._warm_bytes = max(self._warm_bytes, (1 - _REACHES) * self._warm_bytes + _REACHES * reach)
+            self._warm_bytes += _REACHES * max(_BEYOND * reach - self._warm_bytes, 0)
         else:
             self._warm_bytes = min(self._warm_bytes, reach)
         load.cold, load.warm = size - best, best
