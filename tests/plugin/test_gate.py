@@ -546,7 +546,10 @@ def aged(gate, clock, reach: float, rates: tuple[float, float], rounds: int = 12
         gate.saves(asked, 20 * CHUNK)
         gate.saves(keys_of(f"beside{number}-{clock.now}", 50), 50 * CHUNK)
         clock.now += 100
-        for keys, rate in ((asked, rates[50 > reach]), (keys_of(f"unseen{number}-{clock.now}", 20), rates[1])):
+        for keys, rate in (
+            (asked, rates[reach < 50]),
+            (keys_of(f"unseen{number}-{clock.now}", 20), rates[1]),
+        ):
             took_s = 20 * CHUNK / rate
             off.append(abs(gate.decide(keys, 20).load_all_s - took_s - 0.5 * TOKENS * S_PER_TOKEN) / took_s)
             load(gate, clock, keys, rate)
