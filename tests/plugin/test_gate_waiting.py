@@ -3,7 +3,13 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from .test_gate import CHUNK, CURVE, S_PER_TOKEN, TOKENS, gated, keys_of, knowing
 
@@ -105,8 +111,8 @@ class Engine(RuleBasedStateMachine):
         assert self.gate._store.wait_s(self.clock.now) == (pytest.approx(0, abs=1e-9), 1)
 
 
-Engine.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
-test_what_is_believed_to_be_under_way_ends = Engine.TestCase
+def test_what_is_believed_to_be_under_way_ends():
+    run_state_machine_as_test(Engine, settings=settings(max_examples=200, stateful_step_count=40))
 
 
 @given(busy=st.floats(0.05, 0.9), size=st.integers(1, 30))
