@@ -24,7 +24,7 @@ from workflow.hyperkv.config.plan import sweep_spec
 from workflow.hyperkv.config.scenarios import selected
 from workflow.hyperkv.engines.vllm.lmcache import buffer_bytes
 from workflow.hyperkv.engines.vllm.running import saved_bytes
-from workflow.hyperkv.run.room import require_room
+from workflow.hyperkv.run.room import pool_warnings, require_room
 
 _USAGE = namedtuple("_USAGE", "total used free")
 _OWN = {"scenarios.files.data_dir": "/dev/shm/own"}
@@ -101,6 +101,61 @@ def test_snakemake_says_so_before_its_first_job(tmp_path):
             re.MULTILINE,
         )
         assert not list(checkout.folder.glob("results/sweep/*/*.jsonl*"))
+
+
+_POOL = {
+    "workload.conversations": 80,
+    "experiment.scenarios": ["gpu_none", "gpu_dram", "gpu_tmpfs"],
+    "experiment.loads": [10, 40],
+    "scenarios.gpu_dram.dram_pool_bytes": "4 GiB",
+    "scenarios.gpu_tmpfs.dram_pool_bytes": "2 GiB",
+    "vllm.staging_bytes": "2 GiB",
+}
+
+
+def warned(changes: dict[str, Any]) -> list[str]:
+    config = checked(changed(GPU, _POOL | changes))
+    names = selected(config, config["experiment"]["scenarios"])
+    return pool_warnings(config, [(name, repeat) for name in names for repeat in (1, 2)])
+
+
+def test_a_pool_that_all_clients_prompts_may_not_fit_is_said_and_what_is_said_to_do_does():
+    """An H200 lost half of its hits with 4 GiB at 40 clients, and none at 10. The buffer beside a pool before a store counts with it."""
+    keys = {
+        "dram_pool_bytes of gpu_dram: 4096 MiB": ("scenarios.gpu_dram.dram_pool_bytes", 0),
+        "vllm.staging_bytes of gpu_tmpfs: 2048 MiB": ("vllm.staging_bytes", 2 << 10),
+    }
+    lines = warned({})
+    assert len(lines) == len(keys)
+    sizes = {}
+    for line, (start, (key, pool)) in zip(lines, keys.items(), strict=True):
+        said = re.fullmatch(
+            rf"{re.escape(start)} may not hold the prompts of 40 clients at once, and LMCache's server "
+            r"does not save what it has no room for; (\d+) MiB do, or lower experiment\.loads",
+            line,
+        )
+        assert said, line
+        assert 8 << 10 < int(said[1]) + pool < 40 << 10
+        sizes[key] = int(said[1])
+    assert warned({key: f"{size} MiB" for key, size in sizes.items()}) == []
+    assert len(warned({key: f"{size - 1} MiB" for key, size in sizes.items()})) == 2
+    assert warned({"experiment.loads": [10]}) == []
+
+
+def test_half_of_a_buffers_bytes_do_in_fp8_and_open_loops_have_no_clients():
+    buffer = {
+        "experiment.scenarios": ["gpu_none", "gpu_tmpfs"],
+        "scenarios.gpu_tmpfs.dram_pool_bytes": None,
+        "vllm.staging_bytes": "4 GiB",
+    }
+    (line,) = warned(buffer)
+    assert line.startswith("vllm.staging_bytes of gpu_tmpfs: 4096 MiB")
+    needed = [
+        int(re.search(r"; (\d+) MiB do", *warned(changes))[1])
+        for changes in (buffer, buffer | {"kv_dtype": "fp8"})
+    ]
+    assert needed[0] == pytest.approx(2 * needed[1], abs=2)
+    assert warned(buffer | {"experiment.loop": "open"}) == []
 
 
 def test_only_a_store_that_moves_values_needs_their_room_twice(free):
