@@ -104,7 +104,7 @@ def test_snakemake_says_so_before_its_first_job(tmp_path):
 
 
 _POOL = {
-    "workload.conversations": 80,
+    "workload.conversations": 120,
     "experiment.scenarios": ["gpu_none", "gpu_dram", "gpu_tmpfs"],
     "experiment.loads": [10, 40],
     "scenarios.gpu_dram.dram_pool_bytes": "4 GiB",
