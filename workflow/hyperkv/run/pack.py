@@ -101,11 +101,15 @@ def main(*, config: Files, part_mb: int = 1000, out: Path = Path("results/pack")
     if missing := [str(path) for path in downloads if not path.exists()]:
         raise UserError(f"{', '.join(missing)}: not there; `make pack` gets what a pack holds")
     commit, tracked = _git("rev-parse", "HEAD").strip(), _tracked()
-    own, foreign = beside_git([*(("CONFIG", str(path)) for path in config), *named(configuration)], tracked)
+    texts = [*(("CONFIG", str(path)) for path in config), *named(configuration)]
+    texts += [("kvrocks.binary", stages.kvrocks.binary or "")]  # of `auto`, what is on PATH here
+    own, foreign = beside_git(texts, tracked)
     for key, path in foreign:
         if key == "CONFIG":
-            raise UserError(f"CONFIG: {path} lies outside this checkout; copy it into it, and name that")
-        say(f"not packed, as it lies outside this checkout, and needed there, too: {key} {path}")
+            raise UserError(
+                f"CONFIG: {path}: name a file of this checkout, by its path in it; others are not packed"
+            )
+        say(f"not packed, and needed there at the same place: {key} {path}")
     files = [*tracked, *own]
     made_of = {
         "commit": commit,
@@ -128,27 +132,27 @@ def named(section: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, str]
             yield from named(value, full)
         elif name != "data_dir" and not full.startswith("array."):
             texts = value if isinstance(value, list) else [value]
-            yield from ((full, text) for text in texts if isinstance(text, str) and "/" in text)
+            yield from ((full, text) for text in texts if isinstance(text, str))
 
 
 def beside_git(
     texts: Iterable[tuple[str, str]], tracked: Sequence[Path]
 ) -> tuple[list[Path], list[tuple[str, Path]]]:
     """Of keys and paths that are there: the files and folders in this checkout that git does not track, a program's record
-    too, and those outside it."""
-    here, known = Path.cwd(), {each for path in tracked for each in (path, *path.parents)}
+    too, and those that are elsewhere."""
+    known = {each for path in tracked for each in (path, *path.parents)}
     inside: dict[Path, None] = {}
     outside: dict[Path, str] = {}
     for key, text in texts:
-        path = Path(os.path.abspath(Path(text).expanduser()))
+        path = Path(os.path.normpath(Path(text).expanduser())) if text else Path()
         if not (path.is_file() or path.is_dir()):
             continue
-        if not path.is_relative_to(here):
+        if path.is_absolute() or path.parts[:1] == ("..",):
             outside.setdefault(path, key)
             continue
-        for each in (path, path.with_name(f"{path.name}.json")):
-            if each.exists() and (own := each.relative_to(here)) not in known:
-                inside[own] = None
+        for each in (path, path.with_name(f"{path.name}.json")) if path.name else ():
+            if each.exists() and each not in known:
+                inside[each] = None
     return list(inside), [(key, path) for path, key in outside.items()]
 
 
