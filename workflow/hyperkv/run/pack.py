@@ -249,9 +249,9 @@ def _write(
 def _add_wheels(archive: tarfile.TarFile, tar: Path) -> None:
     with tarfile.open(tar) as wheels:
         for member in wheels:
-            content = wheels.extractfile(member)
-            member.name = f"{WHEELS}/{member.name}"
-            archive.addfile(_plain(member), content)
+            own = tarfile.TarInfo(f"{WHEELS}/{member.name}")  # a long name of `member` is in its headers, too
+            own.size = member.size
+            archive.addfile(_plain(own), wheels.extractfile(member))
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -266,7 +266,9 @@ def _tell(out: Path, own: Sequence[Path]) -> None:
     told = json.loads((out / unpack.MANIFEST).read_text())
     sizes = [part["bytes"] for part in told["parts"].values()]
     changed = _git("status", "--porcelain", "--untracked-files=no").strip()
-    say(f"{out}: {sum(sizes) / 1e9:.2f} GB in {len(sizes)} parts, commit {told['commit'][:12]}")
+    say(
+        f"{out}: {sum(sizes) / 1e9:.2f} GB in {len(sizes)} part{'s' * (len(sizes) > 1)}, commit {told['commit'][:12]}"
+    )
     for line in (["changes that are not committed"] if changed else []) + list(map(str, own)):
         say(f"{out}: with {line}")
     say(
