@@ -264,7 +264,7 @@ class Stages:
         wheels = [path for name in needed for path in self.wheels(name)]
         wheels += [f"results/build/{packaged}/wheels.tar"] if packaged and model in read else []
         is_built = self.is_built and any(map(self.program, [*self.scenarios, *alone]))
-        dependencies = [] if self.config["kvrocks"]["deps_dir"] else [DEPENDENCIES]
+        dependencies = [] if self.config["kvrocks"].get("deps_dir") else [DEPENDENCIES]
         own = f"results/build/{plan.OWN_ENVIRONMENT}/wheels.tar"
         return [*wheels, own, *([SOURCE, *dependencies] if is_built else [])]
 
