@@ -55,7 +55,8 @@ def dependencies_of(source: Path) -> list[Dependency]:
                     and (member.name.endswith(".cmake") or member.name.count("/") == 1)
                     and (member.name.endswith((".cmake", LIST_FILE)))
                 ]
-                tar.extractall(scratch, members=wanted, filter="data")
+                tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 has it
+                tar.extractall(scratch, members=wanted)
         except (tarfile.TarError, EOFError) as error:
             raise UserError(f"{source} is no readable tarball: {error}; delete it and run again") from error
         folders = [path.parent for path in Path(scratch).glob(f"*/{LIST_FILE}")]
