@@ -33,7 +33,7 @@ from ..base.errors import UserError, say
 from ..base.options import Files
 from ..build.build_striped import compiler
 from ..build.toolchain import PACKAGES
-from ..config.plan import OWN_ENVIRONMENT
+from ..config.environments import OWN_ENVIRONMENT
 from . import unpack
 from .stages import SOURCE, Stages
 
