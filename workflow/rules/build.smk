@@ -127,6 +127,6 @@ use rule build_kvrocks as build_patched_kvrocks with:
 
 # What a whole run takes from the internet; run.pack carries it.
 rule downloads:
-    localrule: True
     input:
         STAGES.downloads(),
+    localrule: True
