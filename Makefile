@@ -137,9 +137,9 @@ clean: ## removes results, except results/reference, builds and the array's reco
 	  results/logs results/data results/summary.json results/answer.txt results/report.html results/regret.csv results/regret.txt results/report results/site results/recommended results/cache results/pack .snakemake
 
 ##@ Test and develop
-# A file's tests stay in one process, with the servers that they share; many wait, so that four fill two cores.
+# A file's tests stay in one process, with the servers that they share; tests/conftest.py says how many processes there are.
 test: .venv/dev ## the tests
-	@$(ACTIVATE) python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(ACTIVATE) python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # The real engine on a CPU, with a real small model: it makes both environments first (about 5 GB). Every connector of the newest pair.
 NEWEST = vllm-0.32.0-lmcache-0.5.6

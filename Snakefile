@@ -40,7 +40,7 @@ from workflow.hyperkv.run.stages import Stages
 from workflow.hyperkv.run.as_module import over_defaults, require_own_folder
 from workflow.hyperkv.run.asked import Asked
 from workflow.hyperkv.run.closing import closing_lines
-from workflow.hyperkv.run.jobs import asked_files, made_files, planned_cells, planned_places
+from workflow.hyperkv.run.jobs import asked_files, made_files, planned_cells, planned_losses, planned_places
 from workflow.hyperkv.run.open_stores import open_stores
 from workflow.hyperkv.run.provenance import begin_run, end_run, settle_results
 from workflow.hyperkv.run.taking_up import take_up
@@ -136,7 +136,7 @@ onstart:
         raise WorkflowError(str(error))
     for place in places:
         print(f"The stores' files go to {place}.")
-    for line in open_stores(CONFIG["scenarios"], STAGES.started()):
+    for line in [*open_stores(CONFIG["scenarios"], STAGES.started()), *planned_losses(workflow, CONFIG)]:
         print(f"hyperkv: warning: {line}", file=sys.stderr)
 
 

@@ -69,10 +69,10 @@ def engine(**changes: Any) -> dict[str, Any]:
     return config
 
 
-H100: dict[str, Any] = merged(
+GPU: dict[str, Any] = merged(
     *(
         yaml.safe_load(Path("config", f"{name}.yaml").read_text())
-        for name in ("config", "scenarios", "experiments/h100")
+        for name in ("config", "scenarios", "experiments/gpu")
     )
 )
 

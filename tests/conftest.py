@@ -1,8 +1,9 @@
 """How hypothesis looks for counterexamples: fewer, without a deadline; `--hypothesis-profile=thorough` looks longer.
 
-And the order of the tests: what takes longest begins first.
+And the order of the tests: what takes longest begins first; and how many run at once.
 """
 
+import os
 from collections import Counter
 
 import pytest
@@ -13,6 +14,15 @@ settings.register_profile(
 )
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=1000)
 settings.load_profile("quick")
+
+
+_FILES_THAT_TAKE_LONG = 16
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` is: many tests wait, so that three workers fill two cores; in the end files of a worker each are waited for."""
+    return min(_FILES_THAT_TAKE_LONG, max(2, len(os.sched_getaffinity(0)) * 3 // 2))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

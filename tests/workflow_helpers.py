@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import yaml
 
-from tests.helpers import hear_the_keyboard
+from tests.helpers import eventually, hear_the_keyboard
 from workflow.hyperkv.records.record_file import read_records
 
 REPOSITORY = Path(__file__).parents[1]
@@ -212,6 +212,20 @@ class Checkout:
         """The command line, after python, of snakemake as the Makefile calls it."""
         options = ["--cores", "2", "--scheduler", "greedy", "--configfile", *CONFIGS]
         return ["-m", "snakemake", *arguments, *options]
+
+    def profile_argv(self, profile: str, *targets: str) -> list[str]:
+        """The same with a profile of workflow/profiles, which says what runs at once and where."""
+        words = ["--workflow-profile", f"workflow/profiles/{profile}", "--configfile", *CONFIGS]
+        return ["-m", "snakemake", *targets, *words]
+
+    def interrupted(self, *argv: str) -> None:
+        """Start a Python program and send it Ctrl-C once a RocksDB serves in the folder: it fails, and nothing goes on running."""
+        with self.start(*argv) as process:
+            eventually(lambda: self.processes("stores.rocksdb.server"), 120)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+            assert process.returncode != 0
+            eventually(lambda: not self.processes())
 
     def snakemake(self, *arguments: str) -> tuple[int, str]:
         """Run snakemake to its end: exit status and output. It must leave no process."""

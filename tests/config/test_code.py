@@ -90,7 +90,7 @@ def test_a_bound_adds_what_keeps_it():
 
 
 def test_a_pool_adds_the_dram_store():
-    added = {"stores/dram.py", "connectors/inprocess.py"}
+    added = {"stores/dram.py", "stores/local.py", "connectors/inprocess.py"}
     assert not added & set(scenario("rocksdb", "resp"))
     assert set(scenario("rocksdb", "resp", dram_pool_bytes=1)) - set(scenario("rocksdb", "resp")) == added
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests import model_configs
 from tests.configs import (
     BASE,
-    H100,
+    GPU,
     changed,
     engine,
     model_file,
@@ -539,11 +539,11 @@ def test_a_store_alone_is_reached_with_the_client_of_the_server_above_it(connect
 )
 def test_a_scenarios_keys_for_vllm_are_checked_with_every_engine(keys, words, engine):
     """Of a scenario that is not measured, too."""
-    raw = deepcopy(H100)
-    raw["experiment"]["scenarios"] = ["h100_dram"]
+    raw = deepcopy(GPU)
+    raw["experiment"]["scenarios"] = ["gpu_dram"]
     raw["engine"] = engine
-    raw["scenarios"]["h100_none"]["vllm"] = keys
-    with pytest.raises(UserError, match=rf"^config: scenarios\.h100_none\.vllm\.{words}") as said:
+    raw["scenarios"]["gpu_none"]["vllm"] = keys
+    with pytest.raises(UserError, match=rf"^config: scenarios\.gpu_none\.vllm\.{words}") as said:
         checked(raw)
     assert "\n" not in str(said.value)
 

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.configs import BASE, H100, changed, engine, one_line
+from tests.configs import BASE, GPU, changed, engine, one_line
+from tests.workflow_helpers import merged
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import sweep_spec
 from workflow.hyperkv.engines.vllm.command import settings_of
@@ -159,13 +161,13 @@ def test_words_of_a_pair_are_held_to_the_same_rules():
     assert "vllm.pairs.reference.flags: --dtype is not to be set" in one_line(config)
 
 
-def test_only_the_reference_pair_of_the_h100_has_what_it_needs():
-    full = checked(H100)
+def test_only_the_reference_pair_of_the_gpu_has_what_it_needs():
+    full = checked(merged(GPU, yaml.safe_load(Path("config/experiments/gpu/reference.yaml").read_text())))
     pairs = {
-        name: settings_of(json.loads(sweep_spec(full, name))) for name in ("h100_dram", "h100_striped_mp")
+        name: settings_of(json.loads(sweep_spec(full, name))) for name in ("gpu_dram_reference", "gpu_disk")
     }
     told = {name: settings["environment"].get("VLLM_USE_V2_MODEL_RUNNER") for name, settings in pairs.items()}
-    assert told == {"h100_dram": "0", "h100_striped_mp": None}
+    assert told == {"gpu_dram_reference": "0", "gpu_disk": None}
 
 
 @pytest.mark.parametrize("pair", ["current-cpu", "current-cuda", "reference-cuda"])

@@ -30,21 +30,22 @@ def tiers(file, **changes):
     }
 
 
-H = {"experiment__scenarios": ["h100_none_reference", "h100_dram", "h100_files"]}
+H = {
+    "experiment__scenarios": ["gpu_none", "gpu_dram", "gpu_disk"],
+    "scenarios__gpu_disk__dram_pool_bytes": None,
+}
 OWN = {"prefix_caching": True, "hbm_kv_bytes": "8 GiB"}
 
 
 def test_a_scenarios_own_hbm_is_a_tier_as_the_sections_is():
-    found = tiers(
-        "experiments/h100", scenarios__h100_none_reference__vllm=OWN, scenarios__h100_dram__vllm=OWN, **H
-    )
+    found = tiers("experiments/gpu", scenarios__gpu_none__vllm=OWN, scenarios__gpu_dram__vllm=OWN, **H)
     names = list(found)
     assert names[0] == "hbm_8192mib"
-    assert found["hbm_8192mib"] == (["h100_none_reference"], {"hbm_bytes": 8 * GIB})
+    assert found["hbm_8192mib"] == (["gpu_none"], {"hbm_bytes": 8 * GIB})
     assert names[1].startswith("hbm_8192mib_dram_")
     assert found[names[1]][1]["hbm_bytes"] == 8 * GIB
     assert found["ssd"][1] == {"ssd_bytes": None}
-    section = tiers("experiments/h100", vllm__prefix_caching=True, vllm__hbm_kv_bytes="8 GiB", **H)
+    section = tiers("experiments/gpu", vllm__prefix_caching=True, vllm__hbm_kv_bytes="8 GiB", **H)
     assert section["hbm"][1] == found["hbm_8192mib"][1]
 
 
@@ -53,11 +54,11 @@ def test_a_scenario_may_have_no_hbm_where_the_others_have():
     given = {
         "vllm__prefix_caching": True,
         "vllm__hbm_kv_bytes": "8 GiB",
-        "scenarios__h100_none_reference__vllm": off,
+        "scenarios__gpu_none__vllm": off,
     }
-    found = tiers("experiments/h100", scenarios__h100_files__vllm=off, **given, **H)
-    assert found["none"] == (["h100_none_reference"], {})
-    assert found["no_hbm_ssd"] == (["h100_files"], {"ssd_bytes": None})
+    found = tiers("experiments/gpu", scenarios__gpu_disk__vllm=off, **given, **H)
+    assert found["none"] == (["gpu_none"], {})
+    assert found["no_hbm_ssd"] == (["gpu_disk"], {"ssd_bytes": None})
 
 
 @pytest.mark.parametrize(
@@ -74,8 +75,8 @@ def test_a_scenario_may_have_no_hbm_where_the_others_have():
     ],
 )
 def test_blocks_and_gpus_are_the_scenarios_own(own, name, entry):
-    assert tiers("experiments/h100", scenarios__h100_none_reference__vllm=own, **H)[name] == (
-        ["h100_none_reference"],
+    assert tiers("experiments/gpu", scenarios__gpu_none__vllm=own, **H)[name] == (
+        ["gpu_none"],
         entry,
     )
 

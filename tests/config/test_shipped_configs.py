@@ -19,7 +19,7 @@ BASES = ("config/scenarios.yaml", "config/config.yaml")
 NO_CONFIGURATIONS = ("scenarios", "claims", "equal_speed_claims", "prices", "published_gpus")
 SHIPPED = [
     path
-    for path in sorted([*Path("config").glob("*.yaml"), *Path("config/experiments").glob("*.yaml")])
+    for path in sorted([*Path("config").glob("*.yaml"), *Path("config/experiments").rglob("*.yaml")])
     if path.stem not in NO_CONFIGURATIONS
 ]
 

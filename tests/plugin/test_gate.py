@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from workflow.plugin.lmcache_striped.errors import UserError
 from workflow.plugin.lmcache_striped.gate import OBJECTIVES, Gate
-from workflow.plugin.lmcache_striped.gate_counts import GateCounts, told_by
+from workflow.plugin.lmcache_striped.gate_counts import Compared, GateCounts, told_by
 
 TOKENS, CHUNK = 100, 1_000_000
 S_PER_TOKEN = 1e-4  # a chunk is computed in 10 ms
@@ -535,3 +535,49 @@ def test_where_memory_makes_no_difference_a_cold_load_tells_of_warm_ones_too(bef
     assert gate.decide(keys_of("unseen", 20), 20).found == found
     if after > before:
         assert gate.decide(keys_of("new1", 20), 20).found == found
+
+
+def aged(gate, clock, reach: float, rates: tuple[float, float], rounds: int = 12) -> list[float]:
+    """Loads of 20 chunks that were saved 50 chunks ago, between which others come that were never seen; memory keeps `reach` chunks and
+    gives rates[0] bytes/s, the device rates[1]. How far off each load was."""
+    off = []
+    for number in range(rounds):
+        asked = keys_of(f"asked{number}-{clock.now}", 20)
+        gate.saves(asked, 20 * CHUNK)
+        gate.saves(keys_of(f"beside{number}-{clock.now}", 50), 50 * CHUNK)
+        clock.now += 100
+        for keys, rate in (
+            (asked, rates[reach < 50]),
+            (keys_of(f"unseen{number}-{clock.now}", 20), rates[1]),
+        ):
+            took_s = 20 * CHUNK / rate
+            off.append(abs(gate.decide(keys, 20).load_all_s - took_s - 0.5 * TOKENS * S_PER_TOKEN) / took_s)
+            load(gate, clock, keys, rate)
+            clock.now += 100
+    return off
+
+
+@pytest.mark.parametrize(("guessed", "reach"), [(40, 80), (80, 40), (60, 60)])
+def test_how_far_back_memory_goes_is_learned_also_when_the_device_gets_slower(guessed, reach):
+    gate, clock = gated(warm_bytes=guessed * CHUNK)
+    gate.saves(keys_of("a", 1), CHUNK)
+    load(gate, clock, keys_of("a", 1), WORTH_IT)
+    aged(gate, clock, reach, (WORTH_IT, WORTH_IT / 3))
+    off = aged(gate, clock, reach, (WORTH_IT, WORTH_IT / 12))
+    assert max(off[-12:]) < 0.3
+
+
+def test_what_memory_could_not_reach_back_to_tells_of_the_device():
+    gate, clock = gated(warm_bytes=4 * CHUNK)
+    gate.saves(keys_of("a", 1), CHUNK)
+    load(gate, clock, keys_of("a", 1), WORTH_IT)
+    aged(gate, clock, 1, (WORTH_IT, WORTH_IT / 3))
+    off = aged(gate, clock, 1, (WORTH_IT, WORTH_IT))
+    assert max(off[-12:]) < 0.3
+
+
+def test_small_loads_that_were_far_off_are_no_reason_for_caution_with_large_ones():
+    compared = Compared()
+    for number in range(32):
+        compared.loaded(6e-3, 1e-3) if number % 4 else compared.loaded(0.2, 0.21)
+    assert compared.caution == pytest.approx(0.05, abs=0.01)

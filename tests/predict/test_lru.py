@@ -1,15 +1,13 @@
 """The tier's simulation against a dictionary of chained keys, and what LRU promises."""
 
-from collections import Counter, OrderedDict
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.workloads.by_hand import held_and_written
 from tests.workloads.kinds import WORKLOADS
 from workflow.hyperkv.predict.lru import Tier, simulated_tier
-from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.factory import make_workload
 from workflow.hyperkv.workloads.prefix_tree import request_order
 from workflow.hyperkv.workloads.reuse import reuse_of
@@ -19,28 +17,6 @@ def requests(workload, seed, clients, active):
     """A small workload's conversations, and its requests in order."""
     conversations = make_workload(workload, seed)
     return conversations, request_order([len(item.turns) for item in conversations], clients, active)
-
-
-def brute_force(conversations, order, decode, chunk, capacity, uses) -> list[tuple[int, int]]:
-    """Leading chunks held when each request comes, and chunks written behind it, one chunk and one byte string at a time."""
-    tokens = [conversation.tokens for conversation in conversations]
-    cache: OrderedDict[bytes, None] = OrderedDict()
-    used: Counter[bytes] = Counter()
-    found = []
-    for index, turn in order.requests:
-        position = conversations[index].turns[turn]
-        keys = chain_keys(tokens[index][: position.answer_end - 1 if decode else position.prompt_end], chunk)
-        held = [key in cache for key in keys]
-        used.update(keys)
-        saved = [key for key in keys if used[key] >= uses]
-        written = sum(key not in cache for key in saved)
-        found.append((held.index(False) if False in held else len(held), written))
-        for key in reversed(saved):
-            cache[key] = None
-            cache.move_to_end(key)
-        while capacity is not None and len(cache) > capacity:
-            cache.popitem(last=False)
-    return found
 
 
 def simulated(conversations, order, decode, chunk, capacity, uses=1) -> Tier:
@@ -60,7 +36,7 @@ settings = {
 @given(**settings, capacity=st.one_of(st.none(), st.integers(0, 200)), uses=st.sampled_from([1, 2]))
 def test_it_is_a_dictionary_of_chunks(workload, seed, clients, active, decode, chunk, capacity, uses):
     conversations, order = requests(workload, seed, clients, active)
-    expected = brute_force(conversations, order, decode, chunk, capacity, uses)
+    expected = held_and_written(conversations, order, decode, chunk, capacity, uses)
     tier = simulated(conversations, order, decode, chunk, capacity, uses)
     assert list(zip(tier.held.tolist(), tier.written.tolist(), strict=True)) == expected
 

@@ -27,6 +27,7 @@ from typing import Literal
 
 import cyclopts
 import numpy as np
+import yaml
 
 from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.machine.counters import process_counters
@@ -299,15 +300,7 @@ def main(
     """
     bound, chunk, stripe = bound_mib * MIB, chunk_kib << 10, stripe_kib << 10
     settings = dict(word.split("=", 1) for word in set_ or [])
-    if store == "kvrocks":
-        tuned = {"rocksdb.enable_blob_files": "yes", "rocksdb.disable_auto_compactions": "yes"}
-        tuned |= {"rocksdb.write_buffer_size": 256, "rocksdb.write_options.disable_wal": "yes"}
-        settings = {
-            **tuned,
-            "rocksdb.compression": "no",
-            "rocksdb.enable_blob_garbage_collection": "no",
-            **settings,
-        }
+    preset = yaml.safe_load(Path("config/kvrocks/tuned.yaml").read_text()) if store == "kvrocks" else {}
     stored = Entry(bytes(16), chunk, 0 if store == "files" else len(parts_of(chunk, stripe))).stored_bytes
     with tempfile.TemporaryDirectory(prefix="hyperkv-fill-", dir=dir) as made:
         folder = Path(made).resolve()
@@ -316,7 +309,8 @@ def main(
             chunk,
             folder / "log",
             port=free_port(),
-            settings=settings,
+            settings=preset.get("settings", {}) | settings,
+            environment=preset.get("environment", {}),
             program=program,
             bound_bytes=None if unbounded else bound,
             stripe_bytes=stripe,

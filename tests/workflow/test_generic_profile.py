@@ -1,14 +1,14 @@
 """The profile for other schedulers: what it submits, whether it notices failure, and what Ctrl-C leaves."""
 
+import os
 import re
-import signal
-from collections.abc import Iterator
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import eventually, write_as_a_stage
-from tests.workflow_helpers import CONFIGS, TINY, Checkout, changed
+from tests.workflow_helpers import CONFIGS, REPOSITORY, TINY, Checkout, changed
 from workflow.hyperkv.records.record_file import read_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -17,26 +17,15 @@ PROFILE = "workflow/profiles/generic"
 
 
 @pytest.fixture
-def pbs(tmp_path, monkeypatch) -> Iterator[Path]:
+def pbs(stand_in, tmp_path, monkeypatch) -> Path:
     """Stand-ins for qsub, qstat and qdel on PATH; the folder of their state."""
-    programs, state = tmp_path / "programs", tmp_path / "state"
-    for folder in (programs, state, tmp_path / "node-disk"):
-        folder.mkdir()
-    for name in ("qsub", "qstat", "qdel"):
-        (programs / name).symlink_to(Path(__file__).with_name("fake_pbs.py"))
-    monkeypatch.setenv("FAKE_PBS", str(state))
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "node-disk"))
-    monkeypatch.setenv("PATH", str(programs), prepend=":")
-    return state
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "disk"))
+    return stand_in("fake_pbs.py", "FAKE_PBS", "qsub", "qstat", "qdel")
 
 
 def submitted(state: Path) -> dict[str, list[str]]:
     """qsub's arguments by the jobs' ids."""
     return {path.name.removesuffix(".words"): path.read_text().splitlines() for path in state.glob("*.words")}
-
-
-def argv(*targets: str) -> list[str]:
-    return ["-m", "snakemake", *targets, "--workflow-profile", PROFILE, "--configfile", *CONFIGS]
 
 
 def test_measuring_jobs_are_submitted_for_whole_nodes_and_a_failing_one_is_reported(pbs, tmp_path):
@@ -50,7 +39,7 @@ def test_measuring_jobs_are_submitted_for_whole_nodes_and_a_failing_one_is_repor
     earlier.parent.mkdir(parents=True)
     write_as_a_stage(earlier, [{"load": 1}])
     before = earlier.read_bytes()
-    status, output = checkout.run(*argv(*targets))
+    status, output = checkout.forked(*checkout.profile_argv("generic", *targets)[2:])
     assert status == 1
     assert earlier.read_bytes() == before
     assert "there is no folder /mnt/not-here on" in output
@@ -69,13 +58,25 @@ def test_measuring_jobs_are_submitted_for_whole_nodes_and_a_failing_one_is_repor
 def test_ctrl_c_ends_jobs_and_their_servers(pbs, tmp_path):
     longer = {"data_dir": "$TMPDIR/hyperkv", "workload.conversations": 400}
     checkout = Checkout.new(tmp_path / "checkout", changed(TINY, longer))
-    with checkout.start(*argv("results/sweep/rocksdb_resp/1.jsonl")) as process:
-        eventually(lambda: checkout.processes("stores.rocksdb.server"), 120)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-        assert process.returncode != 0
-        eventually(lambda: not checkout.processes())
+    checkout.interrupted(*checkout.profile_argv("generic", "results/sweep/rocksdb_resp/1.jsonl"))
     assert len(submitted(pbs)) == 1
+
+
+@pytest.mark.parametrize(("profile", "program"), [("generic", "qdel"), ("kubernetes", "kubectl")])
+def test_jobs_are_ended_by_a_scheduler_that_takes_longer_than_snakemake_waits(
+    profile, program, tmp_path, monkeypatch
+):
+    """Snakemake kills a cancel script that has not ended within 2 s: it must not wait for the scheduler."""
+    os.mkfifo(tmp_path / "busy")
+    asked = tmp_path / program
+    asked.write_text(f"#!/bin/sh\ncat {tmp_path}/busy > {tmp_path}/new; echo $* > {tmp_path}/words\n")
+    asked.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    cancel = REPOSITORY / f"workflow/profiles/{profile}/cancel"
+    subprocess.run([cancel, "job-1", "job-2"], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    assert not (tmp_path / "words").exists()
+    (tmp_path / "busy").write_text("")
+    eventually(lambda: (tmp_path / "words").exists() and "job-1 job-2" in (tmp_path / "words").read_text())
 
 
 @pytest.mark.parametrize(

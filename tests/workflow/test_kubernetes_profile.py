@@ -5,9 +5,7 @@ What is sent is held against Kubernetes's own schema; what runs it here is no Ku
 
 import json
 import os
-import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import jsonschema
 import pytest
 
 from tests.helpers import eventually
-from tests.workflow_helpers import CONFIGS, REPOSITORY, TINY, Checkout, changed
+from tests.workflow_helpers import REPOSITORY, TINY, Checkout, changed
 from workflow.hyperkv.records.record_file import read_records
 
 pytestmark = [pytest.mark.timeout(300)]
@@ -25,15 +23,9 @@ SCHEMA = json.loads((REPOSITORY / "tests/data/kubernetes_job.schema.json").read_
 
 
 @pytest.fixture
-def kubectl(tmp_path, monkeypatch) -> Iterator[Path]:
+def kubectl(stand_in) -> Path:
     """A stand-in for kubectl on PATH; the folder of its state."""
-    programs, state = tmp_path / "programs", tmp_path / "state"
-    for folder in (programs, state, tmp_path / "disk"):
-        folder.mkdir()
-    (programs / "kubectl").symlink_to(Path(__file__).with_name("fake_kubectl.py"))
-    monkeypatch.setenv("FAKE_KUBECTL", str(state))
-    monkeypatch.setenv("PATH", str(programs), prepend=":")
-    return state
+    return stand_in("fake_kubectl.py", "FAKE_KUBECTL", "kubectl")
 
 
 def sent(state: Path) -> dict[str, dict[str, Any]]:
@@ -141,10 +133,6 @@ def test_what_a_job_is_told_to_be(tmp_path, says, status):
     )
 
 
-def argv(*targets: str) -> list[str]:
-    return ["-m", "snakemake", *targets, "--workflow-profile", PROFILE, "--configfile", *CONFIGS]
-
-
 @pytest.mark.slow
 def test_a_run_submits_what_measures_and_reports_what_fails(kubectl, tmp_path):
     own = {"data_dir": f"{tmp_path}/disk/hyperkv", "scenarios.rocksdb_resp.data_dir": "/mnt/not-here/hyperkv"}
@@ -152,7 +140,7 @@ def test_a_run_submits_what_measures_and_reports_what_fails(kubectl, tmp_path):
     profile = checkout / PROFILE / "profile.yaml"
     profile.write_text(profile.read_text().replace("testbed: 1", "testbed: 2", 1))
     targets = [f"results/sweep/{name}/1.jsonl" for name in ("none", "rocksdb_resp")]
-    status, output = checkout.run(*argv(*targets))
+    status, output = checkout.forked(*checkout.profile_argv("kubernetes", *targets)[2:])
     assert status == 1
     assert "there is no folder /mnt/not-here on" in output
     assert [record["load"] for record in read_records(checkout / targets[0])] == TINY["experiment"]["loads"]
@@ -169,11 +157,6 @@ def test_a_run_submits_what_measures_and_reports_what_fails(kubectl, tmp_path):
 def test_ctrl_c_ends_jobs_and_their_servers(kubectl, tmp_path):
     longer = {"data_dir": f"{tmp_path}/disk/hyperkv", "workload.conversations": 400}
     checkout = Checkout.new(tmp_path / "checkout", changed(TINY, longer))
-    with checkout.start(*argv("results/sweep/rocksdb_resp/1.jsonl")) as process:
-        eventually(lambda: checkout.processes("stores.rocksdb.server"), 120)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-        assert process.returncode != 0
-        eventually(lambda: not checkout.processes())
+    checkout.interrupted(*checkout.profile_argv("kubernetes", "results/sweep/rocksdb_resp/1.jsonl"))
     eventually(lambda: not list((tmp_path / "disk/hyperkv").iterdir()))
     assert len(sent(kubectl)) == 1

@@ -12,15 +12,6 @@ from tests.workflow_helpers import TINY, Checkout, changed
 
 MADE_UP = Path(__file__).parent / "made_up"
 GPU, MODEL = "config/gpus/abacus.yaml", "config/models/own.json"
-CONFIG = changed(
-    TINY,
-    {
-        "experiment.scenarios": ["dram", "valkey_resp"],
-        "experiment.loads": [1],
-        "profile.repeats": 1,
-        "layers.repeats": 1,
-    },
-)
 COLUMNS = """
   spread:
   - scenario load
@@ -51,7 +42,7 @@ CLAIM = """
     table: cells
     column: rps_per_gpu
     where: {chunk_tokens: compared, load: highest}
-    of: {store: valkey}
+    of: {scenario: valkey_resp}
     over: {store: dram}
     at_least: 0.5
     unit: ratio
@@ -104,7 +95,7 @@ def add_gpu_and_model(checkout: Checkout) -> None:
     assert status == 0, text
     model = json.loads((checkout / "config/models/llama-3.2-1b.json").read_text())
     (checkout / MODEL).write_text(json.dumps(model | {"num_hidden_layers": 20}))
-    checkout.configure(changed(CONFIG, {"break_even.gpus": [GPU], "break_even.models": [MODEL]}))
+    checkout.configure(changed(TINY, {"break_even.gpus": [GPU], "break_even.models": [MODEL]}))
 
 
 PAGE = {"make_page"}
@@ -122,12 +113,9 @@ ADDED = (
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory) -> Checkout:
+def ran(complete, tmp_path_factory) -> Checkout:
     """A checkout on which the workflow ran."""
-    checkout = Checkout.new(tmp_path_factory.mktemp("made_up") / "checkout", CONFIG)
-    status, output = checkout.snakemake("all")
-    assert status == 0, output
-    return checkout
+    return complete[0].copy(tmp_path_factory.mktemp("made_up") / "checkout")
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def other(folder: Path, checkout: Checkout, config: str = MODELS, workdir: str |
 
 
 def snakemake(workflow: Checkout, *words: str) -> tuple[int, str]:
-    return workflow.run("-m", "snakemake", "--cores", "2", *words)
+    return workflow.forked("--cores", "2", *words)
 
 
 def test_what_it_needs_is_planned_with_its_rules_renamed(checkout, tmp_path):
@@ -99,6 +99,6 @@ def test_what_is_wrong_is_said_in_a_line(checkout, tmp_path, changes, said):
 def test_what_is_made_where_snakemake_runs_is_so_under_its_new_name(checkout, tmp_path):
     workflow = other(tmp_path / "other", checkout)
     nowhere = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "false", "--jobs", "1"]
-    status, output = workflow.run("-m", "snakemake", "hyperkv_write_columns", *nowhere)
+    status, output = workflow.forked("hyperkv_write_columns", *nowhere)
     assert status == 0, output
     assert (checkout / "results/tables/columns.csv").exists()

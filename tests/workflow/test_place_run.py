@@ -8,7 +8,7 @@ from tests.stores.placed.servers import there
 from tests.workflow_helpers import TINY, Checkout, changed
 from workflow.hyperkv.records.record_file import read_records
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def wanted(address: str) -> dict:
@@ -19,7 +19,7 @@ def wanted(address: str) -> dict:
         {
             "scenarios.there": {"tier": "dram", "store": "valkey", "connector": "striped", **common},
             "scenarios.far_ssd": {"tier": "ssd", "store": "kvrocks", "connector": "resp", **common},
-            "experiment.scenarios": ["none", "dram", "there", "far_ssd"],
+            "experiment.scenarios": ["none", "there", "far_ssd"],
             "evidence.device_share_min": 0.5,
             "profile.scenarios": ["there"],
             "layers.scenarios": [],
@@ -27,10 +27,11 @@ def wanted(address: str) -> dict:
     )
 
 
-def test_a_store_at_a_place_is_measured_and_left_as_it_was(tmp_path, monkeypatch):
+def test_a_store_at_a_place_is_measured_and_left_as_it_was(complete, tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with there(tmp_path / "there") as server:
-        checkout = Checkout.new(tmp_path / "checkout", wanted(server.address))
+        checkout = complete[0].copy(tmp_path / "checkout")
+        checkout.configure(wanted(server.address))
         status, output = checkout.snakemake()
         assert status == 0, output
         assert server.keys_of_others() == {}

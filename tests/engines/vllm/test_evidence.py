@@ -14,11 +14,12 @@ from workflow.hyperkv.engines.vllm.evidence import (
     faults_in,
     from_buffer,
     of_gate,
+    without_room,
 )
 from workflow.hyperkv.engines.vllm.lmcache_log import Transfers
 from workflow.hyperkv.engines.vllm.metrics import counters
 from workflow.hyperkv.models.gpus import KvShare
-from workflow.hyperkv.records.evidence import Evidence, judge
+from workflow.hyperkv.records.evidence import Evidence, judge, told_not_saved
 from workflow.plugin.lmcache_striped.gate_counts import GateCounts
 
 NOTHING = Transfers(0, 0.0, 0, 0.0, ())
@@ -215,6 +216,18 @@ def test_a_buffer_and_a_page_cache_that_served_too_much_make_an_ssd_cell_invalid
     assert from_buffer(own, evidence) == ([words] if dram else [])
     pool = cell("striped_mp", 1 << 30, tier)
     assert faults_in(pool, [], [], NOTHING, evidence, COUNTERS) == from_buffer(pool, evidence) == []
+
+
+@pytest.mark.parametrize(("pool", "key"), [(1 << 30, "dram_pool_bytes"), (None, "vllm.staging_bytes")])
+def test_what_was_not_saved_for_want_of_room_says_where_and_which_key_mends_it(pool, key):
+    counted = COUNTERS | {"lost_keys": 9}
+    log = replace(NOTHING, dropped_chunks=3)
+    lines = without_room(cell("striped_mp", pool, ranks=2), counted, log)
+    assert told_not_saved(["4 processes", *lines, *lines]) == {
+        f"LMCache's server had no room for them, raise {key}": 10,  # a chunk has a key of each rank
+        f"as many as half of {key} holds waited for the store, raise it or save less": 6,
+    }
+    assert without_room(cell("striped_mp", pool), COUNTERS, NOTHING) == []
 
 
 def test_what_a_gate_left_is_a_note_and_so_is_one_that_no_single_requests_told_anything(tmp_path):

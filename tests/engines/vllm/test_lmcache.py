@@ -82,9 +82,11 @@ def test_striped_is_a_plugin_of_lmcache_with_all_of_its_servers():
     settings = settings_from(config["extra_config"], "remote_storage_plugin.striped")
     assert [str(item) for item in settings.endpoints] == [str(item) for item in endpoints]
     assert (settings.connections, settings.stripe_bytes, settings.stripes_in_flight) == (8, 1 << 20, 8)
-    everything = lmcache.offload(own | {"stripes_in_flight": None}, 4 * GIB, HELD, endpoints, 5555, 8080)
+    assert settings.timeout_s == 3
+    patient = own | {"stripes_in_flight": None, "timeout_s": 20}
+    everything = lmcache.offload(patient, 4 * GIB, HELD, endpoints, 5555, 8080)
     settings = settings_from(everything.config["extra_config"], "remote_storage_plugin.striped")
-    assert settings.stripes_in_flight == 1024
+    assert (settings.stripes_in_flight, settings.timeout_s) == (1024, 20)
     assert settings.save_queue_bytes == 2 * GIB
 
 
@@ -185,6 +187,26 @@ def test_a_serde_is_the_adapters_whatever_the_store():
     for own in (scenario("fs_native", "mp"), scenario("files", "mp")):
         assert adapter_of(own, held)["serde"] == {"type": "fp8"}
         assert "serde" not in adapter_of(own)
+
+
+@pytest.mark.parametrize(
+    ("store", "connector", "pool", "size_gib", "watermark"),
+    [
+        ("kvrocks", "direct_mp", 12 * GIB, 16, "0.750"),
+        ("files", "mp", 4 * GIB, 8, "0.500"),
+        ("kvrocks", "direct_mp", None, 4, None),
+        ("dram", "mp", 12 * GIB, 12, None),
+    ],
+)
+def test_a_pool_before_a_store_has_the_buffer_beside_it_and_gives_up_what_is_more(
+    store, connector, pool, size_gib, watermark
+):
+    server = offload(scenario(store, connector, dram_pool_bytes=pool)).server
+    options = dict(zip(server[::2], server[1::2], strict=False))
+    assert (options["--l1-size-gb"], options.get("--eviction-trigger-watermark")) == (
+        str(size_gib),
+        watermark,
+    )
 
 
 def test_the_server_keeps_chunks_in_stripes():

@@ -31,6 +31,9 @@ lmcache_mp_lookup_hit_l2_tokens_total{cache_salt="",model_name="a"} 64.0
 # TYPE lmcache_mp_lookup_hit_l1_keys_total counter
 lmcache_mp_lookup_hit_l1_keys_total{cache_salt="",model_name="a"} 93.0
 lmcache_mp_lookup_hit_l2_keys_total{cache_salt="",model_name="a"} 1.0
+# TYPE lmcache_mp_l1_allocation_failure_chunks_total counter
+lmcache_mp_l1_allocation_failure_chunks_total{during="l1_store",model_name="a"} 388.0
+lmcache_mp_l1_allocation_failure_chunks_total{during="l2_prefetch",model_name="a"} 7.0
 """
 
 
@@ -44,6 +47,10 @@ def test_tokens_by_source_and_by_tier():
     assert (found["dram_hit_tokens"], found["store_hit_tokens"]) == (5900, 64)
     assert (found["dram_hit_keys"], found["store_hit_keys"]) == (93, 1)
     assert found["prompt_tokens"] == 9000
+
+
+def test_what_a_server_had_no_room_to_save_is_told_from_what_it_had_none_to_load():
+    assert counters(ENGINE, SERVER)["lost_keys"] == 388
 
 
 def test_vllm_s_own_offloading_tells_its_tiers_apart():

@@ -157,16 +157,18 @@ def test_files_that_an_engine_itself_keeps_are_made_cold_too(page_cache, done, t
         ("ssd", "files", "offloading", "keep", 1 << 30, []),
         ("ssd", "kvrocks", "striped_tier", "evict", None, [True]),
         ("dram", "valkey", "striped_tier", "evict", None, [True]),
-        ("dram", "valkey", "striped_tier", "evict", 1 << 30, []),
+        ("dram", "valkey", "striped_tier", "evict", 1 << 30, [True]),
+        ("dram", "valkey", "striped_tier", "keep", 1 << 30, []),
         ("dram", "dram", "offloading", "evict", 1 << 30, []),
         ("ssd", "files", "mp", "evict", None, []),
         ("ssd", "kvrocks", "striped_mp", "evict", 1 << 30, ["lmcache"]),
         ("ssd", "kvrocks", "striped_mp", "keep", 1 << 30, []),
-        ("dram", "kvrocks", "direct_mp", "evict", 1 << 30, []),
+        ("dram", "kvrocks", "direct_mp", "evict", 1 << 30, ["lmcache"]),
+        ("dram", "dram", "mp", "evict", 1 << 30, []),
         ("ssd", "kvrocks", "striped", "evict", 1 << 30, []),
     ],
 )
-def test_a_pool_before_a_device_that_is_to_answer_does_not_serve_and_no_buffer_does(
+def test_a_pool_before_a_store_that_is_to_answer_does_not_serve_and_no_buffer_does(
     tier, store, connector, page_cache, pool, forgot, tmp_path
 ):
     engine, cell = Engine(), SimpleNamespace(scenario={"tier": tier, "store": store, "connector": connector})

@@ -1,6 +1,5 @@
 """What requests of any trace use again, against the chained keys of their tokens, one chunk at a time."""
 
-from collections import OrderedDict
 from itertools import pairwise
 
 import numpy as np
@@ -8,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.workloads.by_hand import held_and_written
 from workflow.hyperkv.predict.lru import simulated_tier
-from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.prefix_tree import as_they_are, request_order
 from workflow.hyperkv.workloads.reuse import reuse_of
 from workflow.hyperkv.workloads.trace import Requests
@@ -44,29 +43,6 @@ def traces(draw) -> Requests:
     return Requests(columns, draw(st.integers(0, 99)), 1 << 17)
 
 
-def counted(requests, order, decode, chunk, capacity, uses) -> list[tuple[int, int]]:
-    """Leading chunks held, and chunks written, of each request: a dictionary of keys, one after the other."""
-    cache: OrderedDict[bytes, None] = OrderedDict()
-    used: dict[bytes, int] = {}
-    found = []
-    for number, _ in order.requests:
-        turn = requests[number].turns[0]
-        keys = chain_keys(
-            requests[number].tokens[: turn.answer_end - 1 if decode else turn.prompt_end], chunk
-        )
-        held = next((at for at, key in enumerate(keys) if key not in cache), len(keys))
-        for key in keys:
-            used[key] = used.get(key, 0) + 1
-        saved = [key for key in keys if used[key] >= uses]
-        found.append((held, sum(key not in cache for key in saved)))
-        for key in reversed(saved):
-            cache[key] = None
-            cache.move_to_end(key)
-        while capacity is not None and len(cache) > capacity:
-            cache.popitem(last=False)
-    return found
-
-
 @given(
     traces(),
     st.integers(1, 3),
@@ -79,7 +55,7 @@ def counted(requests, order, decode, chunk, capacity, uses) -> list[tuple[int, i
 def test_hits_are_an_independent_count(requests, clients, active, decode, chunk, capacity, uses):
     order = request_order([1] * len(requests), clients, active)
     tier = simulated_tier(reuse_of(requests, order, decode), chunk, capacity, uses)
-    expected = counted(requests, order, decode, chunk, capacity, uses)
+    expected = held_and_written(requests, order, decode, chunk, capacity, uses)
     assert list(zip(tier.held.tolist(), tier.written.tolist(), strict=True)) == expected
 
 

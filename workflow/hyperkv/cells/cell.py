@@ -284,13 +284,13 @@ def check_room(cell: CellSpec, saved_bytes: int, buffer_bytes: int = 0) -> None:
     """Refuse a cell that cannot fit on the disk or in memory, before anything is measured.
 
     saved_bytes: what its store is given to keep, the working set (working_set.py) and what is saved besides. A DRAM pool of each engine is in
-    memory as a whole from the start, as is an engine's buffer (buffer_bytes); a server in RAM holds what it is given, up to its
+    memory as a whole from the start, as is an engine's buffer (buffer_bytes, the pool included); a server in RAM holds what it is given, up to its
     capacity_bytes. A store at a place has neither here.
     """
     check_disk(cell, saved_bytes)
     scenario = cell.scenario
     elsewhere = bool(scenario.get("place"))
-    needed = cell.engines * (scenario["dram_pool_bytes"] or buffer_bytes)
+    needed = cell.engines * max(scenario["dram_pool_bytes"] or 0, buffer_bytes)
     keys = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes" if buffer_bytes else ""
     in_ram = store_class(scenario["store"]).bound_key == "capacity_bytes"
     if in_ram and not elsewhere and not _on_disk(scenario):

@@ -28,6 +28,7 @@ _OF_PLUGIN = {
     **dict.fromkeys(STRIPED_SERVED, "l2"),
     "striped_tier": "tier",
 }
+_TIMEOUT_S = 30.0
 _TAKING_PASSWORDS = ("redis", "resp", "mp")
 _BELOW_OTHERS = {"mp": "resp", "striped_mp": "striped", "striped_tier": "striped", "direct_mp": "direct"}
 LIBRARY = Path("results/build/striped/striped.so")
@@ -73,14 +74,14 @@ def library_of(client: str) -> Path | None:
 
 
 def make_connector(
-    name: str, store: Store, connections: int, timeout_s: float = 30.0, **options: Any
+    name: str, store: Store, connections: int, timeout_s: float | None = None, **options: Any
 ) -> Connector:
-    """The named connector, connected to a started store. options: see options_of.
+    """The named connector, connected to a started store. timeout_s: None for 30. options: see options_of.
 
     Raises UserError when the two do not fit.
     """
     shape = Shape(options.pop("shape", Device()))
-    made = _made(name, store, connections, timeout_s, **options)
+    made = _made(name, store, connections, timeout_s or _TIMEOUT_S, **options)
     made.shape = shape
     if prefix := next((each.prefix for each in store.endpoints), ""):
         return PrefixedConnector(made, prefix)

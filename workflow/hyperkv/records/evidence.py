@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from .kinds.record import Bytes, Chunks, Gbps, Joules, Part, Requests, Seconds, 
 _EXCESS = 1.5
 _MIXED, _OWN_BYTES = 1.1, 64 << 20  # what lookups, heads and proofs of ours may add
 _CALLS = {"read": "loads", "write": "saves"}
+_NOT_SAVED = re.compile(r"(\d+) chunks were not saved: (.+)")
 
 
 class Evidence(Part):
@@ -94,7 +96,7 @@ class Evidence(Part):
     network_gbps: Gbps | None
     """As network_rtt_s: GB/s of one value of 1 MiB that four connections get again and again, so that the server has it in memory."""
     dropped_chunks: Chunks | None
-    """Chunks not saved because the staging pool was full."""
+    """Chunks not saved for want of room: in the pool or buffer before a store, or among the saves that wait."""
     first_use_chunks: Chunks | None
     """Chunks not saved because they came to be saved for the first time, with a scenario's save second_use; not in saved_bytes."""
     gate_lookups: Annotated[int | None, Unit("lookups")]
@@ -195,6 +197,20 @@ def mixed_in(evidence: Evidence) -> list[str]:
         for word, counted, own in ways
         if counted is not None and own is not None and counted > _MIXED * own + _OWN_BYTES
     ]
+
+
+def not_saved(chunks: int, why: str) -> list[str]:
+    """A note when chunks were not saved for want of room. why: what had none, and the key that makes it larger."""
+    return [f"{chunks} chunks were not saved: {why}"] if chunks else []
+
+
+def told_not_saved(notes: Iterable[str]) -> dict[str, int]:
+    """Chunks by why they were not saved, of such notes among others."""
+    found: dict[str, int] = {}
+    for note in notes:
+        if told := _NOT_SAVED.fullmatch(note):
+            found[told[2]] = found.get(told[2], 0) + int(told[1])
+    return found
 
 
 def quotient(part: float | None, whole: float | None) -> float | None:

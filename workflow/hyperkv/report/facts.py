@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..records.evidence import told_not_saved
 from ..records.hardware import gpu_words
 from .rows import percent
 
@@ -20,9 +21,11 @@ def evidence_items(cells: pd.DataFrame) -> list[tuple[str, str]]:
         ("sent_requests", "Requests sent"),
         ("failed_requests", "Requests that failed"),
         ("corrupt_chunks", "Chunks that came back wrong"),
-        ("dropped_chunks", "Chunks not saved for want of room"),
     ):
         items.append((title, _total(cells, name)))
+    why = told_not_saved(note for notes in cells["notes"].dropna() for note in notes.split("; "))
+    told = [_total(cells, "dropped_chunks"), *(f"{chunks:,}: {reason}" for reason, chunks in why.items())]
+    items.append(("Chunks not saved for want of room", "; ".join(told)))
     for name, title in (
         ("loaded_bytes", "Loaded from tiers"),
         ("device_read_bytes", "Read from block devices"),

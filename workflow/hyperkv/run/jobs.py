@@ -11,7 +11,7 @@ from ..config.scenarios import loads_of
 from ..machine.memory_dir import memory_folder
 from ..machine.node import where_files_go
 from ..stores.elsewhere.nodes import NEEDED
-from .room import require_room
+from .room import pool_warnings, require_room
 
 _ON_DATA_DIR = ("profile_store", "profile_limits", "profile_layers", "baseline_array")
 
@@ -36,11 +36,15 @@ def planned_places(workflow: Any, config: dict[str, Any]) -> list[str]:
     folders = dict.fromkeys([*own, *(config["data_dir"] for _ in _planned(workflow, *_ON_DATA_DIR))])
     places = [where_files_go(folder, workflow.non_local_exec, bool(on_array(config))) for folder in folders]
     if not workflow.non_local_exec:
-        cells = _planned(workflow, "measure_scenario")
-        require_room(config, [(job.wildcards.scenario, int(job.wildcards.repeat)) for job in cells])
+        require_room(config, _cells(workflow))
         if _planned(workflow, "profile_layers"):
             memory_folder(Path(config["layers"]["memory_dir"]), 0)
     return places
+
+
+def planned_losses(workflow: Any, config: dict[str, Any]) -> list[str]:
+    """A line for each pool that may lose what this run's jobs save."""
+    return pool_warnings(config, _cells(workflow))
 
 
 def made_files(workflow: Any) -> list[str]:
@@ -51,6 +55,12 @@ def made_files(workflow: Any) -> list[str]:
 def asked_files(workflow: Any) -> list[str]:
     """Files that this run was asked for: its targets', and for a target without files of its own those that it names."""
     return [file for job in workflow.dag.targetjobs for file in (job.output or job.input)]
+
+
+def _cells(workflow: Any) -> list[tuple[str, int]]:
+    """Names of scenarios and repeats of the measure_scenario jobs."""
+    jobs = _planned(workflow, "measure_scenario")
+    return [(job.wildcards.scenario, int(job.wildcards.repeat)) for job in jobs]
 
 
 def _planned(workflow: Any, *rules: str) -> list[Any]:

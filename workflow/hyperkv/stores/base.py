@@ -129,8 +129,31 @@ class Look:
     second_marker: str
 
 
-class Store(HeldByEngine, ABC):
-    """A store's lifetime. A context manager: start on entry, everything ended on exit.
+class Lifetime(ABC):
+    """A context manager: started on entry, everything ended on exit."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start empty and ready. Raises UserError or StoreError."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End every process and free the memory; files stay."""
+
+
+class Store(HeldByEngine, Lifetime):
+    """A store's lifetime.
 
     What is said of a store without starting it are class attributes and class methods; whoever has its name asks these
     (registry.store_class). name: the word in config. medium: "ram" or "ssd", where values are meant to live, which is the
@@ -213,25 +236,6 @@ class Store(HeldByEngine, ABC):
     def exposure(cls, settings: Mapping[str, Any], password: bool) -> str | None:
         """A line when `settings` let others reach the store and there is no password, else None."""
         return None
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @abstractmethod
-    def start(self) -> None:
-        """Start empty and ready. Raises UserError or StoreError."""
-
-    @abstractmethod
-    def stop(self) -> None:
-        """End every process and free the memory; files stay."""
 
     @abstractmethod
     def restart(self) -> None:

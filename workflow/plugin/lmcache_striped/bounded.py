@@ -12,7 +12,6 @@ from .connector import StripedConnector
 from .deadline import Endpoint
 from .errors import StoreError
 from .ledger import Ledger
-from .stripes import STRIPE_BYTES
 
 
 class BoundedConnector(StripedConnector):
@@ -46,25 +45,16 @@ class BoundedConnector(StripedConnector):
 class OwnBoundConnector(BoundedConnector):
     """One with a bound of its own, of `bound_bytes`, which it has taken over when it is made. Raises StoreError when it cannot."""
 
-    def __init__(
-        self,
-        endpoints: Sequence[Endpoint],
-        connections: int,
-        timeout_s: float,
-        stripe_bytes: int = STRIPE_BYTES,
-        *,
-        bound_bytes: int,
-        **options: Any,
-    ):
+    def __init__(self, endpoints: Sequence[Endpoint], *arguments: Any, bound_bytes: int, **options: Any):
+        StripedConnector.__init__(self, endpoints, *arguments, **options)
         self._lines: list[str] = []
-        ledger = Ledger(endpoints, 1, timeout_s, connect=False, cluster=options.get("cluster"))
-        bound = Bound(bound_bytes, ledger, stripe_bytes, report=self._lines.append)
+        ledger = Ledger(endpoints, 1, self._timeout_s, connect=False, cluster=self._cluster)
         try:
-            super().__init__(bound, endpoints, connections, timeout_s, stripe_bytes, **options)
+            self.bound = Bound(bound_bytes, ledger, self.stripe_bytes, report=self._lines.append)
         except BaseException:
-            bound.close()
+            super().close()
             raise
-        if not bound.wait(timeout_s + 2 * GONE_S):
+        if not self.bound.wait(self._timeout_s + 2 * GONE_S):
             self.close()
             raise StoreError(self._lines[-1] if self._lines else "the store's bound cannot be kept")
 

@@ -2,8 +2,9 @@
 
 For every number k of leading chunks the first token is predicted: max(seconds until the GPU is free, seconds to load k) + seconds to
 compute the rest. Objective `ttft` takes the k whose first token is earliest, with a price on the GPU's seconds for those who come
-meanwhile, of those that are earlier than computing everything, of the prompts before it too; `throughput` adds the rest's GPU seconds once more for every request that waits, and with an SLO for every request
-that is being answered, too, as long as the first token stays within it; `off` finds all.
+meanwhile, of those that are earlier than computing everything, of the prompts before it too; `throughput` adds the rest's GPU seconds once
+more for every request that waits, and with an SLO for every request that is being answered, too, as long as the first token stays within it;
+`off` finds all.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ OFF, TTFT, THROUGHPUT = OBJECTIVES = ("off", "ttft", "throughput")
 _LEAST_GAIN = 0.02  # of the seconds to compute all, for a load to be worth it
 _LEFT, _LEFT_S = 1 << 16, 60.0
 _PROBE_BYTES, _PROBE_SHARE, _PROBED = 32 << 20, 0.03, 64
-_PROMISE_S = 1.0
-_UNTOLD_S = 5.0
+_PROMISE_S, _UNTOLD_S = 1.0, 5.0
 _COME_MEANWHILE = 0.6  # requests that come while one is computed, and wait for it
 _IN_TIME = 0.7  # of the SLO, for a first token to be predicted within it
-_DECIDED = 1 << 16
+_DECIDED, _RUNS_S = (
+    1 << 16,
+    10.0,
+)  # the seconds for which the engine's figure of requests that are answered holds
 
 
 @dataclass(frozen=True)
@@ -92,17 +95,15 @@ class Gate:
         warn: Callable[[str], None] = lambda _: None,
     ):
         self.objective, self.chunk_tokens, self._blocking = objective, chunk_tokens, blocking
-        self._slo_s, self._running = slo_s, 0
-        self._clock, self._tell, self._warn = clock, tell, warn
+        self._slo_s, self._running, self._runs_s = slo_s, 0, float("-inf")
+        self._clock, self._tell, self._warn, self._warned, self._warned_off = clock, tell, warn, False, False
         self._store, self._gpu = StoreWork(chunk_bytes, warm_bytes), GpuWork()
-        self._lock = threading.Lock()
+        self._lock, self._compared = threading.Lock(), Compared()
         self._left: OrderedDict[Hashable, float] = OrderedDict()
         self._unloaded: deque[Hashable] = deque(maxlen=_PROBED)
         self._decided: deque[tuple[int, int]] = deque(maxlen=_DECIDED)
-        self._compared = Compared()
         self._probe_from_s = float("-inf")
         self._untold_s: float | None = None
-        self._warned = self._warned_off = False
         if points is not None:
             self.set_curve(points)
 
@@ -118,8 +119,8 @@ class Gate:
             self._gpu.engine_waits(requests, self._clock())
 
     def engine_runs(self, requests: int) -> None:
-        """The engine's own figure: so many requests are being answered, whose next tokens wait for whatever is computed."""
-        self._running = requests
+        """The engine's own figure: so many are being answered, whose next tokens wait for whatever is computed."""
+        self._running, self._runs_s = requests, self._clock()
 
     def decide(
         self,
@@ -140,8 +141,7 @@ class Gate:
         with self._lock:
             self._store.expire(now)
             if not self._gpu.known:
-                unknown, self._warned = not self._warned, True
-                decision = Decision(present, present)
+                unknown, self._warned, decision = not self._warned, True, Decision(present, present)
             elif not self._store.known:
                 decision = Decision(present, present if self._must_try(present, now) else 0)
             else:
@@ -308,7 +308,8 @@ class Gate:
         if self._slo_s is None:
             return price
         in_time = first_s <= _IN_TIME * self._slo_s
-        return np.where(in_time, price + self._running * taken_s, np.inf) if in_time.any() else price
+        running = self._running if self._clock() < self._runs_s + _RUNS_S else 0
+        return np.where(in_time, price + running * taken_s, np.inf) if in_time.any() else price
 
     def _note(
         self, decision: Decision, keys: Sequence[Hashable], tokens: float, context: int, now: float

@@ -59,12 +59,12 @@ class GateCounts:
 
 class Compared:
     """What was predicted, and what it took. took: LOAD or PROMPT, predicted seconds, seconds taken. caution: how far off loads are in
-    the median, those of probes too, at most _MOST_CAUTION."""
+    the median of their seconds, since small ones are far off and cost nothing, those of probes too, at most _MOST_CAUTION."""
 
     def __init__(self) -> None:
         self.took: deque[tuple[str, float, float]] = deque(maxlen=_COMPARED)
         self.caution = 0.0
-        self._loads: deque[float] = deque(maxlen=_RECENT)
+        self._loads: deque[tuple[float, float]] = deque(maxlen=_RECENT)
         self._prompts: deque[float] = deque(maxlen=_RECENT)
 
     def add(self, kind: str, predicted_s: float, taken_s: float) -> None:
@@ -78,8 +78,14 @@ class Compared:
     def loaded(self, predicted_s: float, taken_s: float) -> None:
         """One more load, of a request or by the side, without which caution would keep to what there was before all was left."""
         if taken_s > 0:
-            self._loads.append(abs(predicted_s - taken_s) / taken_s)
-            self.caution = min(median(self._loads), _MOST_CAUTION)
+            self._loads.append((abs(predicted_s - taken_s) / taken_s, predicted_s))
+            half_s = sum(seconds for _, seconds in self._loads) / 2
+            passed_s = 0.0
+            for error, seconds in sorted(self._loads):
+                passed_s += seconds
+                if passed_s >= half_s:
+                    self.caution = min(error, _MOST_CAUTION)
+                    break
 
     @property
     def far_off(self) -> float | None:

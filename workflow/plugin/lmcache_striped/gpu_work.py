@@ -21,6 +21,7 @@ _RECENT, _OF_LEAST = 16, 4  # others that came between make it longer, nothing m
 _DOUBTED = 0.97  # of what passes behind a load, for every prompt that so was computed instead
 _TELLING = 32  # chunks that count half for what passes behind a load
 _FRESH_S = 1.0
+_LOST = 4  # prompts in a row whose saves did not come, and saves are taken to be lost
 _TOGETHER = 0.5  # of a prompt's own seconds after another: in less it was computed beside it
 _REMEMBERED_S = 60.0
 
@@ -101,6 +102,7 @@ class GpuWork:
         self._free_s = float("-inf")
         self._beside = 0.0
         self._told: tuple[int, float] | None = None
+        self._lost = 0
 
     @property
     def known(self) -> bool:
@@ -186,6 +188,7 @@ class GpuWork:
         """A chunk was saved; the prompt whose last one it is, which so is computed."""
         prompt = self._by_key.pop(key, None)
         if prompt is not None:
+            self._lost = 0
             self._prompts.pop(id(prompt), None)
             self._observe(prompt, now)
             self._forget_before(prompt)
@@ -242,12 +245,17 @@ class GpuWork:
         self.pace = min(max((took + prior) / (predicted + prior), _PACES[0]), _PACES[1])
 
     def _expire(self, now: float) -> None:
-        """Leave out prompts whose saves should have come long ago, and those of which no save will come and which should be done."""
-        for prompt in [prompt for prompt in self._prompts.values() if now > _gone_s(prompt)]:
-            del self._prompts[id(prompt)]
+        """Leave out prompts whose saves should have come long ago, and those of which no save will come and which should be done.
 
+        While no save comes at all, none is waited for: each that was would make those behind it seem later, and these be waited for longer.
+        """
+        for prompt in list(self._prompts.values()):
+            if now > self._gone_s(prompt):
+                del self._prompts[id(prompt)]
+                self._lost += prompt.key is not None
 
-def _gone_s(prompt: Prompt) -> float:
-    if prompt.predicted_s <= 0:
-        return prompt.since_s + _REMEMBERED_S
-    return prompt.since_s + (1.0 + 3 * prompt.predicted_s if prompt.key is not None else prompt.predicted_s)
+    def _gone_s(self, prompt: Prompt) -> float:
+        if prompt.predicted_s <= 0:
+            return prompt.since_s + _REMEMBERED_S
+        is_awaited = prompt.key is not None and self._lost < _LOST
+        return prompt.since_s + (1.0 + 3 * prompt.predicted_s if is_awaited else prompt.predicted_s)

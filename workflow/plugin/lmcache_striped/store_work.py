@@ -13,6 +13,9 @@ from .estimates import Line
 _TOUCHED = 1 << 16  # chunks of which is known when they were last saved or loaded
 _MOSTLY = 0.9
 _ALIKE = 1.3  # how many times as long as warm chunks cold ones may take, and memory makes no difference
+_REACHES = 0.5  # how much of the way memory is taken to go back further, when a load that counted as cold came from it
+_BEYOND = 1.1  # times the age of the oldest chunk that came from memory
+_PLAUSIBLE = 4.0  # how many times as far as was guessed, or as little, it may go back; what would take more tells of the device
 
 
 @dataclass(eq=False)
@@ -29,6 +32,7 @@ class Promise:
 @dataclass(eq=False)
 class Load:
     """A load that waits, is under way, or has ended. since_s: when it came. lookup: whose chunks they are, None when that is not known.
+    ages: bytes that were saved or loaded since each chunk was, when the load came.
 
     predicted_s, served_s: seconds of the store alone that it was expected to take, and has taken.
     """
@@ -37,6 +41,7 @@ class Load:
     cold: float
     warm: float
     since_s: float
+    ages: np.ndarray
     lookup: object = None
     begun: bool = False
     predicted_s: float = 0.0
@@ -46,15 +51,17 @@ class Load:
 class StoreWork:
     """Loads promised, waiting and under way, by one pipe which those that go on at once share alike. Not for several threads.
 
-    warm_bytes: a chunk that was saved or loaded since so many bytes ago counts as warm, whose speed is learned apart; 0 for
-    no such difference. Fixed seconds and seconds per byte are learned from how much of the pipe's time each load took.
+    warm_bytes: a chunk that was saved or loaded since so many bytes ago counts as warm at first, whose speed is learned apart; 0 for
+    no such difference. How far back memory really goes is learned from loads that took as long as if they were of the other kind.
+    Fixed seconds and seconds per byte are learned from how much of the pipe's time each load took.
     """
 
     def __init__(self, chunk_bytes: int = 0, warm_bytes: int = 0):
         self.chunk_bytes = chunk_bytes
-        self._warm_bytes = warm_bytes
+        self._warm_bytes: float = warm_bytes
+        self._guess = warm_bytes
         self._any, self._cold, self._warm = Line(), Line(), Line()
-        self._apart = False
+        self._apart, self._most = False, 0.0
         self._touched: OrderedDict[Hashable, float] = OrderedDict()
         self._moved = 0.0
         self._promises: OrderedDict[int, Promise] = OrderedDict()
@@ -99,7 +106,8 @@ class StoreWork:
         promise = next((found for key in keys if (found := self._promised.get(key))), None)
         if promise is not None:
             self._drop(promise)
-        load = Load(keys, *self._split(keys, size), now, None if promise is None else promise.lookup)
+        lookup = None if promise is None else promise.lookup
+        load = Load(keys, *self._split(keys, size), now, self._ages(keys), lookup)
         self._owe(1, load)
         return load
 
@@ -162,12 +170,16 @@ class StoreWork:
         """Of so many loads of so many bytes together; bytes may be arrays."""
         if not self._apart:
             return loads * self._any.fixed + self._any.per_unit * (cold + warm)
-        return loads * self._cold.fixed + self._cold.per_unit * cold + self._warm.per_unit * warm
+        share = cold / np.maximum(cold + warm, 1.0)
+        fixed = share * self._cold.fixed + (1 - share) * self._warm.fixed
+        return loads * fixed + self._cold.per_unit * cold + self._warm.per_unit * warm
 
     def _observe(self, load: Load, took_s: float) -> None:
         """Learn of all loads together, and of cold and warm ones by themselves, which count where they are apart."""
         size = load.cold + load.warm
         self._any.observe(size, took_s)
+        if self._apart:
+            self._learn_reach(load, took_s)
         if load.warm >= _MOSTLY * size and self._warm_bytes:
             self._warm.observe(size, took_s)
         elif load.cold >= _MOSTLY * size:
@@ -177,8 +189,33 @@ class StoreWork:
             share = (expected - self._seconds(0, 0.0, load.warm)) / expected
             self._cold.observe(load.cold, took_s * share)
             self._warm.observe(load.warm, took_s * (1 - share))
+        self._most = max(self._most, size)
         if self._cold.seen and self._warm.seen:
-            self._apart = self._cold.seconds(size) > _ALIKE * self._warm.seconds(size)
+            self._apart = self._cold.seconds(self._most) > _ALIKE * self._warm.seconds(self._most)
+
+    def _learn_reach(self, load: Load, took_s: float) -> None:
+        """How far back memory goes, from a load that took less or more than was predicted, as if more or nothing of it had been warm."""
+        size, known = load.cold + load.warm, load.ages[np.isfinite(load.ages)]
+        if not len(known) or 1 / _ALIKE < took_s / self._seconds(1, load.cold, load.warm) < _ALIKE:
+            return
+        warm = size * len(known) / len(load.ages)
+        if self._seconds(1, size, 0) < _ALIKE**2 * self._seconds(1, size - warm, warm):
+            return
+        off = {
+            part: abs(np.log(took_s / self._seconds(1, size - part, part))) for part in (load.warm, warm, 0.0)
+        }
+        best = min(off, key=off.__getitem__)
+        reach = known.max() if best > load.warm else known.min()
+        if best == load.warm or not 1 / _PLAUSIBLE < reach / self._guess < _PLAUSIBLE:
+            return
+        if best > load.warm:
+            self._warm_bytes += _REACHES * max(_BEYOND * reach - self._warm_bytes, 0)
+        else:
+            self._warm_bytes = min(self._warm_bytes, reach)
+        load.cold, load.warm = size - best, best
+
+    def _ages(self, keys: Sequence[Hashable]) -> np.ndarray:
+        return np.array([self._moved - self._touched.get(key, -np.inf) for key in keys])
 
     def _split(self, keys: Sequence[Hashable], size: float) -> tuple[float, float]:
         """Bytes of these chunks that are cold, and those that are warm."""

@@ -69,6 +69,17 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
             f"workload.conversations is {held}; set workload.conversations: {each * most}"
             + (f", or lower this to {held // most}" if held >= most else "")
         )
+    requests = config["workload"].get("requests")
+    if (
+        each is not None
+        and requests is not None
+        and experiment["loop"] == "closed"
+        and each * most < requests
+    ):
+        raise UserError(
+            f"config: loadgen.conversations_per_client: {most} clients with {each} each ask {each * most} of workload.requests: "
+            f"{requests}, each of which is a conversation here; leave it null, or set workload.requests: {each * most}"
+        )
     for name in measured:
         scenario = {"name": name, **config["scenarios"][name]}
         settings = settings_of({"vllm": config["vllm"], "scenario": scenario})

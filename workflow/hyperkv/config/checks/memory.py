@@ -11,7 +11,7 @@ from ....plugin.lmcache_striped.stripes import parts_of
 from ...base.errors import UserError
 from ...connectors.registry import STRIPED
 from ...engines.vllm.command import block_bytes_of, settings_of
-from ...engines.vllm.lmcache import CONNECTOR_CLASSES, VLLMS_OWN
+from ...engines.vllm.lmcache import CONNECTOR_CLASSES, SERVED, VLLMS_OWN, buffer_bytes, has_both
 from ...models.geometry import Geometry, load_geometry
 from ...models.gpus import KvShare, kv_share, tensor_parallel_of
 from ...stores.registry import store_class
@@ -19,6 +19,7 @@ from ...workloads import Conversation, longest_of
 from ...workloads.context_limit import LONGER, ROOM_TOKENS, ContextLimit, check_context
 from ...workloads.working_set import largest_context, working_set
 from ..models.engines import BLOCK_TOKENS
+from ..scenarios import loads_of
 
 _ANSWER_TOKENS = 4  # of a single request
 _KEY_BYTES = 128  # more than LMCache's keys have
@@ -111,7 +112,7 @@ def _check_vllm(
     share, chunk = kv_share(geometry, tensor_parallel_of(settings)), scenario["chunk_tokens"]
     _check_bound(scenario, geometry, share, contexts, single)
     _check_pools(scenario, geometry, share)
-    if scenario["dram_pool_bytes"] or scenario["connector"] in VLLMS_OWN:
+    if (scenario["dram_pool_bytes"] and not has_both(scenario)) or scenario["connector"] in VLLMS_OWN:
         return
     size = share.stored_bytes(chunk)
     prefix = max(working_set([context], size, chunk, False) for context in contexts)
@@ -175,6 +176,41 @@ def _check_holds_chunk(
             f"config: {key}: {size:,} bytes hold no chunk of {scenario['chunk_tokens']} tokens of {geometry.name}; it takes "
             f"{_mib(needed)} MiB or more, or lower chunk_tokens"
         )
+
+
+def small_pools(
+    config: Mapping[str, Any], names: Iterable[str], workloads: Sequence[Sequence[Conversation]]
+) -> list[str]:
+    """A line for the pools and buffers of LMCache's server that may be too small for the prompts of all clients of the highest load, whose
+    longest are taken; equal prefixes count once.
+
+    names: of scenarios, those with engine vllm in closed loops. workloads: of every repeat.
+    """
+    small: dict[tuple[str, int, int, int], list[str]] = {}
+    for name in names:
+        scenario = config["scenarios"][name]
+        if scenario["tier"] == "none" or scenario["connector"] not in SERVED:
+            continue
+        clients = -(-max(loads_of(config, name), default=0) // config["experiment"]["engines"])
+        geometry = load_geometry(Path(config["model"]), scenario["kv_dtype"] or config["kv_dtype"])
+        settings = settings_of({"vllm": config["vllm"], "scenario": scenario})
+        chunk = scenario["chunk_tokens"]
+        size = kv_share(geometry, tensor_parallel_of(settings)).stored_bytes(chunk)
+        needed = max(working_set(_longest(each, clients), size, chunk, True) for each in workloads)
+        both = buffer_bytes(scenario, settings["staging_bytes"])
+        if both < needed:
+            pool = scenario["dram_pool_bytes"] or 0
+            key, own = ("vllm.staging_bytes", both - pool) if both > pool else ("dram_pool_bytes", pool)
+            small.setdefault((key, own, clients, needed - both + own), []).append(name)
+    return [
+        f"{key} of {', '.join(found)}: {own >> 20} MiB may not hold the prompts of {clients} clients at once, and LMCache's server "
+        f"does not save what it has no room for; {_mib(needed)} MiB do, or lower experiment.loads"
+        for (key, own, clients, needed), found in small.items()
+    ]
+
+
+def _longest(conversations: Sequence[Conversation], count: int) -> list[Conversation]:
+    return sorted(conversations, key=lambda each: -each.turns[-1].answer_end)[:count]
 
 
 def _mib(size: int) -> int:

@@ -259,13 +259,14 @@ class Scenario(Settings):
     page_cache: Literal["evict", "keep"] = "evict"
     """kvrocks. `evict` takes the store's files out of the page cache before every load, so that the
     device answers, as it would with a working set larger than RAM, and has a prompt of the single
-    requests leave the server's write buffers before it is asked for again; `keep` leaves them there. The
+    requests leave the server's write buffers, and a pool before any store, before it is asked for again; `keep` leaves them there. The
     other stores have direct_io for that."""
     port: Whole = key(0, unit="port", ge=0, le=65535)
     """TCP port of the store's server on 127.0.0.1; 0 takes a free one."""
-    timeout_s: Positive = key(30, unit="seconds")
+    timeout_s: OrNull[Positive] = key(None, unit="seconds")
     """Longest time that a call to the store may take on a connection, beside a second for every MiB that
-    it moves; past it the cell fails. A call that falls behind that rate by so long fails, too."""
+    it moves; past it the cell fails. A call that falls behind that rate by so long fails, too. null for 30; with engine vllm for the
+    plugin's 3, past which it leaves the store alone for ten seconds and finds nothing."""
     data_dir: Folder | None = None
     """This scenario's own folder for its store's files; null takes data_dir."""
     kv_dtype: OrNull[KvDtype] = None

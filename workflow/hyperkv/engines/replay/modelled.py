@@ -90,3 +90,74 @@ class ModelTiers:
             self._warm.move_to_end(key)
         while len(self._warm) > self._device.warm_bytes // self.chunk_bytes:
             self._warm.popitem(last=False)
+
+
+class PooledTiers(ModelTiers):
+    """LMCache's server: a pool that every chunk goes through, the least recently used ones leaving it, above a modelled store or none.
+
+    pool_bytes: of the pool. memory_gbps: of it. A chunk is in the pool at once and in the store when the device has written it, which
+    holds back no load here.
+    """
+
+    def __init__(
+        self,
+        device: Device | None,
+        chunk_bytes: int,
+        clock: Callable[[], float],
+        seed: int,
+        pool_bytes: int,
+        memory_gbps: float,
+    ):
+        super().__init__(device or Device(memory_gbps, memory_gbps, 0.0, 0.0), chunk_bytes, clock, seed)
+        self._has_store, self._memory_gbps = device is not None, memory_gbps
+        self._pool: OrderedDict[bytes, None] = OrderedDict()
+        self._most = pool_bytes // chunk_bytes
+        self._written_s: dict[bytes, float] = {}
+        self._writing_until_s = 0.0
+
+    def look(self, keys: Sequence[bytes]) -> Look:
+        """Leading chunks in the pool, and behind them in either."""
+        pooled, now_s = _leading(keys, self._pool.__contains__), self._clock()
+        found = _leading(keys, lambda key: key in self._pool or self._written_s.get(key, math.inf) <= now_s)
+        return Look(self._device.look_s, (pooled, found - pooled))
+
+    def load(self, keys: Sequence[bytes]) -> Load:
+        """Look up and load."""
+        looked = self.look(keys)
+        load = self.load_found(keys, looked.by_tier)
+        return Load(looked.seconds + load.seconds, load.present, load.by_tier)
+
+    def load_last(self, keys: Sequence[bytes]) -> Load:
+        """Load chunks of the store."""
+        return super().load_found(keys, (len(keys),))
+
+    def load_found(self, keys: Sequence[bytes], found: Sequence[int]) -> Load:
+        """Load from both; what comes from the store is in the pool then."""
+        wanted = keys[: sum(found)]
+        stored = [key for key in wanted if key not in self._pool]
+        pooled = len(wanted) - len(stored)
+        seconds = pooled * self.chunk_bytes / self._memory_gbps / 1e9
+        if stored:
+            seconds += super().load_found(stored, (len(stored),)).seconds
+        self._keep(wanted)
+        return Load(seconds, len(wanted), {"dram": pooled, "store": len(stored)})
+
+    def save(self, keys: Sequence[bytes]) -> float:
+        """Into the pool, and from there to the store meanwhile."""
+        self._keep(keys)
+        for key in [key for key in keys if self._has_store and key not in self._written_s]:
+            begins_s = max(self._writing_until_s, self._clock())
+            self._writing_until_s = begins_s + self.chunk_bytes / self._device.write_gbps / 1e9
+            self._written_s[key] = self._writing_until_s
+        return len(keys) * self.chunk_bytes / self._memory_gbps / 1e9
+
+    def _keep(self, keys: Sequence[bytes]) -> None:
+        for key in keys:
+            self._pool[key] = None
+            self._pool.move_to_end(key)
+        while len(self._pool) > self._most:
+            self._pool.popitem(last=False)
+
+
+def _leading(keys: Sequence[bytes], held: Callable[[bytes], bool]) -> int:
+    return next((number for number, key in enumerate(keys) if not held(key)), len(keys))

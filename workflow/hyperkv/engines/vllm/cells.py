@@ -39,6 +39,7 @@ from .evidence import (
     joules_per_mtoken,
     lost,
     of_gate,
+    without_room,
 )
 from .failures import engine_error
 from .lmcache_log import transfers
@@ -175,6 +176,7 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
             *window.notes_of(evidence),
             *from_buffer(cell, evidence),
             *of_gate(cell, log),
+            *without_room(cell, counted, log),
             *log.by_get,
             *(about["environment"].get("engine") or {}).get("lacks", []),
             *workload_notes(cell.spec["workload"]),

@@ -11,7 +11,7 @@ from ...connectors.gated import curve_in, gated
 from ...connectors.vllm_own import OFFLOADING
 from ...machine.meters import Energy
 from ...records.effective import Effective
-from ...records.evidence import Evidence, quotient, shape_evidence
+from ...records.evidence import Evidence, not_saved, quotient, shape_evidence
 from ...records.kinds.cell import Cell, RequestColumns, Single, Values
 from ...stores.base import DIRECT
 from ...stores.registry import bypasses_processes, store_class
@@ -70,7 +70,7 @@ def evidence_of(
         **shape_evidence(log.shape, log.shape is not None),
         corrupt_chunks=None,
         damaged_chunks=None,
-        dropped_chunks=log.dropped_chunks,
+        dropped_chunks=log.dropped_chunks + _lost_chunks(cell, counted),
         first_use_chunks=log.first_use_chunks,
         **gate_evidence(log.gate),
         cpu_energy_j=energy.cpu,
@@ -122,6 +122,22 @@ def _saved_bytes(cell: CellSpec, counted: dict[str, int | None], log: Transfers)
         return values // cell.share.values_per_chunk * chunk_bytes - not_saved
     written = counted["tier_written_bytes"]
     return None if written is None else written - log.dropped_chunks * chunk_bytes - not_saved
+
+
+def _lost_chunks(cell: CellSpec, counted: Mapping[str, int | None]) -> int:
+    """Chunks that were computed and for which LMCache's server had no room; the plugin was never asked to save them."""
+    return -(-(counted["lost_keys"] or 0) // cell.share.values_per_chunk)
+
+
+def without_room(cell: CellSpec, counted: Mapping[str, int | None], log: Transfers) -> list[str]:
+    """Lines that say where chunks had no room, and so were not saved."""
+    pool = "dram_pool_bytes" if cell.scenario["dram_pool_bytes"] else "vllm.staging_bytes"
+    return [
+        *not_saved(_lost_chunks(cell, counted), f"LMCache's server had no room for them, raise {pool}"),
+        *not_saved(
+            log.dropped_chunks, f"as many as half of {pool} holds waited for the store, raise it or save less"
+        ),
+    ]
 
 
 def _has_store(cell: CellSpec) -> bool:

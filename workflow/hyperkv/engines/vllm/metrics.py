@@ -33,26 +33,32 @@ _VLLM = {
 # LMCache's server only: the counters of LMCache in process come seconds late (see lmcache_log). Hits by tier from 0.5.5 on: tokens
 # are DRAM's up to the first chunk that was not there; keys, from 0.5.6 on, are each counted where it was.
 _SERVER = {
-    "dram_hit_tokens": "lmcache_mp_lookup_hit_l1_tokens_total",
-    "store_hit_tokens": "lmcache_mp_lookup_hit_l2_tokens_total",
-    "dram_hit_keys": "lmcache_mp_lookup_hit_l1_keys_total",
-    "store_hit_keys": "lmcache_mp_lookup_hit_l2_keys_total",
-    "store_loaded_chunks": "lmcache_mp_l2_prefetch_load_completed_chunks_total",
-    "store_saved_chunks": "lmcache_mp_l2_store_completed_objects_chunks_total",
+    "dram_hit_tokens": ("lmcache_mp_lookup_hit_l1_tokens_total", None),
+    "store_hit_tokens": ("lmcache_mp_lookup_hit_l2_tokens_total", None),
+    "dram_hit_keys": ("lmcache_mp_lookup_hit_l1_keys_total", None),
+    "store_hit_keys": ("lmcache_mp_lookup_hit_l2_keys_total", None),
+    "store_loaded_chunks": ("lmcache_mp_l2_prefetch_load_completed_chunks_total", None),
+    "store_saved_chunks": ("lmcache_mp_l2_store_completed_objects_chunks_total", None),
+    # Of chunks that were computed and for which its pool or buffer had no room.
+    "lost_keys": ("lmcache_mp_l1_allocation_failure_chunks_total", "l1_store"),
     # Requests: those that failed are done, too.
-    "saves_begun": "lmcache_mp_l2_store_submitted_requests_total",
-    "saves_done": "lmcache_mp_l2_store_completed_requests_total",
+    "saves_begun": ("lmcache_mp_l2_store_submitted_requests_total", None),
+    "saves_done": ("lmcache_mp_l2_store_completed_requests_total", None),
     # Of Mooncake's master.
-    "mooncake_disk_bytes": "file_cache_hit_bytes_total",
+    "mooncake_disk_bytes": ("file_cache_hit_bytes_total", None),
 }
+_TOLD_APART = ("source", "operation", "during")
 
 
 def samples(text: str) -> dict[tuple[str, str | None], float]:
-    """(name, label `source` or `operation` or None) -> value of a Prometheus page, summed over all other labels."""
+    """(name, label `source`, `operation` or `during`, or None) -> value of a Prometheus page, summed over all other labels."""
     found: dict[tuple[str, str | None], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            key = (sample.name, sample.labels.get("source") or sample.labels.get("operation"))
+            key = (
+                sample.name,
+                next((sample.labels[name] for name in _TOLD_APART if name in sample.labels), None),
+            )
             found[key] = found.get(key, 0.0) + sample.value
     return found
 
@@ -64,7 +70,7 @@ def counters(engine_page: str, server_page: str = "") -> dict[str, int | None]:
     """
     engine, server = samples(engine_page), samples(server_page)
     found: dict[str, Any] = {name: engine.get(key) for name, key in _VLLM.items()}
-    found |= {name: server.get((key, None)) for name, key in _SERVER.items()}
+    found |= {name: server.get(key) for name, key in _SERVER.items()}
     return {name: None if value is None else round(value) for name, value in found.items()}
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +99,12 @@ class Running:
         return every(_EVICT_EVERY_S, self.evict) if self.evict and evicts(cell) else contextlib.nullcontext()
 
     def empty_buffer(self, cell: CellSpec) -> None:
-        """Empty a pool before a store whose device is to answer, and a buffer of vLLM's own offloading."""
-        pool = cell.scenario["dram_pool_bytes"]
-        if vllm_own.behind_pool(cell.scenario) and (evicts(cell) or not pool):
+        """Empty a pool before a store, which is to answer, and a buffer of vLLM's own offloading."""
+        pool, cold = cell.scenario["dram_pool_bytes"], cell.scenario["page_cache"] == "evict"
+        if vllm_own.behind_pool(cell.scenario) and (cold or not pool):
             self.servers.reset_hbm(pool=True)
-        if cell.scenario["connector"] in lmcache.SERVED and pool and evicts(cell):
+        has_store = store_class(cell.scenario["store"]).held_by_engine != "pool"
+        if cell.scenario["connector"] in lmcache.SERVED and pool and cold and has_store:
             self.servers.empty_lmcache_pool()
 
     def make_cold(self, cell: CellSpec) -> None:
@@ -185,7 +186,10 @@ def asked(cell: CellSpec) -> Effective:
     """What the scenario asks of vLLM and LMCache."""
     settings = settings_of(cell.spec)
     per_token = _block_bytes_per_token(cell, settings)
-    return asked_of(cell.scenario, settings, cell.geometry.kv_dtype, per_token, cell.share.ranks)
+    found = asked_of(cell.scenario, settings, cell.geometry.kv_dtype, per_token, cell.share.ranks)
+    if cell.scenario["tier"] == "none":
+        return found
+    return replace(found, buffer_bytes=lmcache.buffer_bytes(cell.scenario, settings["staging_bytes"]))
 
 
 def context_tokens(cell: CellSpec) -> int:

@@ -59,7 +59,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, limit)
     saved = saved_bytes(cell) if scenario["tier"] != "none" else 0
     if scenario["tier"] != "none":
-        check_room(cell, saved, staging)
+        check_room(cell, saved, lmcache.buffer_bytes(scenario, staging))
     store = None
     if scenario["tier"] != "none" and not store_class(scenario["store"]).held_by_engine:
         value_bytes = share.value_bytes(chunk_tokens)

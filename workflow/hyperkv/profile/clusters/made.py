@@ -13,7 +13,7 @@ from ....plugin.lmcache_striped.slots import SLOTS
 from ...base.errors import StoreError
 from ...base.threads import each
 from ...machine.processes import free_port
-from ...stores.base import StoreConfig
+from ...stores.base import Lifetime, StoreConfig
 from ...stores.kvrocks.store import KvrocksStore
 from ...stores.server import ServerStore
 from ...stores.valkey import ValkeyStore
@@ -41,8 +41,8 @@ class KvrocksNode(KvrocksStore):
 _NODES: dict[str, type[ServerStore]] = {"valkey": ValkeyNode, "kvrocks": KvrocksNode}
 
 
-class MadeCluster:
-    """`masters` servers with as many slots each, and of Valkey `replicas` of each. A context manager that ends them all.
+class MadeCluster(Lifetime):
+    """`masters` servers with as many slots each, and of Valkey `replicas` of each.
 
     folder: theirs. announce: of each master the port that it says it is at, given its own; None for that. node_timeout_ms: after so long
     without an answer the others call a node failed.
@@ -65,23 +65,12 @@ class MadeCluster:
         self.ids: list[str] = []
         self._version = 0
 
-    def __enter__(self) -> MadeCluster:
-        try:
-            for (
-                store
-            ) in self.stores:  # not by threads of their own: a server ends with the thread that started it
-                store.start()
-            (self._meet if self.kind == "valkey" else self._tell)()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def start(self) -> None:
+        for store in self.stores:  # one by one: a server ends with the thread that started it
+            store.start()
+        (self._meet if self.kind == "valkey" else self._tell)()
 
     def stop(self) -> None:
-        """End all servers."""
         each(self.stores, lambda store: store.stop())
 
     @property

@@ -1,0 +1,97 @@
+"""What is foretold of a GPU's experiment: against a run on one, and what it goes by."""
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.configs import GPU
+from tests.helpers import command
+from tests.workflow_helpers import changed, merged
+from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.run import foretell
+from workflow.hyperkv.run.foretell import break_even, foretold
+
+H200 = Path("results/reference/h200/2026-11-29-gate-load")
+CONFIGS = ("config/scenarios.yaml", "config/config.yaml", "config/experiments/gpu.yaml")
+DOCUMENTS = merged(GPU, yaml.safe_load(Path("config/experiments/gpu/documents.yaml").read_text()))
+
+
+def rows(raw, gbps=1.6, memory_gbps=17.0):
+    return {(row["scenario"], row["load"]): row for row in foretold(checked(raw), gbps, memory_gbps)}
+
+
+def test_what_an_h200_served_was_foretold_within_16_percent():
+    """Requests/s of recompute and of the pool; a pool that what is under way does not fit into serves less than is foretold."""
+    raw = yaml.safe_load((H200 / "run.yaml").read_text())["configuration"]
+    found = rows(changed(raw, {"gpu": "config/gpus/h200.yaml", "tune.scenarios": []}))
+    measured = {("h100_none", 10): 6.87, ("h100_none", 40): 13.2, ("h100_dram_mp", 40): 19.9}
+    measured |= {("h100_direct_mp_disk", 10): 8.19}
+    for key, rps in measured.items():
+        assert found[key]["rps"] == pytest.approx(rps, rel=0.16), key
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_documents_pay_from_a_disk_and_dram_alone_forgets_them(seed):
+    """What the experiment was chosen for."""
+    found = {
+        scenario: row for (scenario, _), row in rows(changed(DOCUMENTS, {"experiment.seed": seed})).items()
+    }
+    assert found["gpu_disk_throughput"]["rps_over_none"] >= 1.5
+    assert found["gpu_disk_throughput"]["ttft_p50_s_over_none"] <= 1.02
+    assert found["gpu_dram"]["hit_rate"] < found["gpu_disk"]["hit_rate"] / 1.9
+    assert found["gpu_disk"]["store_hit_rate"] > 0.3
+    assert 40 <= found["gpu_none"]["load_s"] <= 90
+
+
+def test_a_faster_device_serves_more_and_a_pool_of_all_serves_the_store_s_hits():
+    short = changed(DOCUMENTS, {"experiment.scenarios": ["gpu_none", "gpu_dram", "gpu_disk"]})
+    slow, fast = rows(short, 0.5), rows(short, 8.0)
+    assert fast["gpu_disk", 3]["rps"] > 2 * slow["gpu_disk", 3]["rps"]
+    assert fast["gpu_none", 3] == slow["gpu_none", 3]
+    large = rows(
+        changed(short, {f"scenarios.{name}.dram_pool_bytes": "64 GiB" for name in ("gpu_dram", "gpu_disk")})
+    )
+    assert large["gpu_dram", 3]["hit_rate"] == large["gpu_disk", 3]["hit_rate"] > 0.6
+    assert large["gpu_disk", 3]["store_hit_rate"] == 0
+
+
+def test_a_shaped_device_is_as_fast_as_it_is_stated():
+    raw = yaml.safe_load(Path("config/experiments/gpu/devices.yaml").read_text())
+    found = rows(merged(GPU, raw))
+    rps = [found[f"gpu_tmpfs-{gbps}gbps", 4]["rps"] for gbps in (2, 4, 8, 12)]
+    assert rps == sorted(rps)
+    assert rps[-1] < found["gpu_tmpfs", 4]["rps"]
+
+
+def test_it_says_how_long_all_repeats_take(tmp_path, capsys):
+    out = tmp_path / "foretold.csv"
+    documents = "config/experiments/gpu/documents.yaml"
+    command(foretell, "--gbps", "1.6", "--out", str(out), "--config", *CONFIGS, documents)
+    said = capsys.readouterr().out
+    assert "| gpu_disk_ttft " in said
+    assert "5 jobs, 3 times: about 53 min." in said
+    assert said.endswith(
+        "Single requests break even at 1.2 GB/s for 8,200 tokens, 1.1 GB/s for 16,392 tokens.\n"
+    )
+    assert len(out.read_text().splitlines()) == 6
+
+
+def test_without_recompute_at_a_load_nothing_is_compared():
+    raw = changed(GPU, {"scenarios.gpu_none.loads": [10], "experiment.scenarios": ["gpu_none", "gpu_dram"]})
+    found = rows(raw)
+    assert math.isnan(found["gpu_dram", 40]["rps_over_none"])
+    assert found["gpu_dram", 10]["rps_over_none"] > 1
+
+
+def test_engine_replay_is_refused(tmp_path):
+    mine = tmp_path / "my.yaml"
+    mine.write_text("kv_dtype: auto\n")
+    with pytest.raises(UserError, match=r"engine: replay has no need of being foretold.*choose vllm"):
+        command(foretell, "--gbps", "1", "--out", "x", "--config", *CONFIGS[:2], str(mine))
+
+
+def test_without_single_requests_there_is_no_break_even():
+    assert break_even(checked(changed(GPU, {"latency.prompt_tokens": []}))) == ""

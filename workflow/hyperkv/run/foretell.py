@@ -1,0 +1,232 @@
+"""What the scenarios of engine vllm will do under load, and how long measuring them takes, before there is a GPU: engine replay plays
+their requests, with a modelled device in the store's place.
+
+    python -m workflow.hyperkv.run.foretell --gbps 1.6 --out results/foretold.csv \
+      --config config/scenarios.yaml config/config.yaml config/experiments/gpu.yaml config/experiments/gpu/documents.yaml
+
+GPU and model are those of `gpu` and `model`. A store of tier ssd is a device of `gbps`, one behind a shaped device that one, any other is
+memory; a pool before it keeps what was used last, and a gate decides as in a cell. Not modelled: saves that hold the device, loads that go on at
+once, a pool that what is under way does not fit into, and what LMCache does besides.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from snakemake.utils import update_config
+
+from ...plugin.lmcache_striped.gate import Gate
+from ..base.cli import run_stage
+from ..base.config_files import read_mapping
+from ..base.errors import UserError
+from ..base.options import Files
+from ..cells.cell import CellSpec
+from ..config.config import checked
+from ..config.plan import sweep_spec
+from ..config.scenarios import loads_of, selected
+from ..connectors.gated import gated
+from ..engines.replay.clients import replay
+from ..engines.replay.gating import Gating, curve_points
+from ..engines.replay.modelled import Device, PooledTiers
+from ..engines.replay.request import KeyedConversation, ReplayResult, ReplaySettings, VirtualClock
+from ..engines.vllm.command import settings_of
+from ..engines.vllm.running import conversations_of, saved_bytes
+from ..models.geometry import load_geometry
+from ..models.gpu import GpuModel, load_gpu
+from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
+from ..models.gpus import kv_share
+from ..predict.predict_break_even import required_gbps
+from ..workloads.chunks import chain_keys
+
+# As a run on an H200 took them (results/reference/h200/2026-11-29-gate-load), seconds: vLLM with its store, LMCache's server, a GB of dummy
+# weights on each GPU, the job besides, a load besides its requests, and each single request besides its answer.
+START_S, SERVER_S, WEIGHTS_S_PER_GB, JOB_S, LOAD_S, SINGLE_S = 40.0, 20.0, 0.5, 15.0, 20.0, 0.7
+_CALL_S = 0.01  # of a load
+_STEP_WORD, _STEP_TOKENS, _SEQUENCES = "--max-num-batched-tokens", 8192, 64
+
+
+def main(*, config: Files, gbps: float, memory_gbps: float = 17.0, out: Path) -> None:
+    """Play every load of every scenario once, with the first repeat's requests.
+
+    Args:
+        config: the configuration's files, in order.
+        gbps: 10^9 bytes/s of the disk.
+        memory_gbps: of a store in memory, as LMCache gets it.
+        out: CSV file, a row per scenario and load.
+    """
+    written: dict[str, Any] = {}
+    for path in config:
+        update_config(written, read_mapping(path, "--config", "name the files that a run is to have"))
+    full = checked(written)
+    if full["engine"] != "vllm":
+        raise UserError(
+            "config: engine: replay has no need of being foretold: it measures on this machine; choose vllm"
+        )
+    table = pd.DataFrame(list(foretold(full, gbps, memory_gbps)))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out, index=False)
+    print(told(table, full["experiment"]["repeats"]) + break_even(full), end="")
+
+
+def foretold(config: Mapping[str, Any], gbps: float, memory_gbps: float) -> Iterator[dict[str, Any]]:
+    """A row per scenario and load of a checked configuration; figures over recompute's at this load are empty without one."""
+    none: dict[Any, dict[str, Any]] = {}
+    over_keys = ("rps", "ttft_p50_s")
+    names = selected(config, config["experiment"]["scenarios"])
+    for name in sorted(names, key=lambda name: config["scenarios"][name]["tier"] != "none"):
+        spec = json.loads(sweep_spec(config, name))
+        for load in loads_of(config, name):
+            row = _row(CellSpec(spec, load, 1, Path()), Path(config["gpu"]), gbps, memory_gbps)
+            if row["tier"] == "none":
+                none.setdefault(load, row)
+            over = none.get(load, {"rps": math.nan, "ttft_p50_s": math.nan})
+            yield row | {f"{key}_over_none": row[key] / over[key] for key in over_keys}
+
+
+def break_even(config: Mapping[str, Any]) -> str:
+    """From how many GB/s on a single request's first token comes sooner loaded than computed, as predict_break_even has it: a line."""
+    geometry = load_geometry(Path(config["model"]), config["kv_dtype"])
+    gpus = config["vllm"]["tensor_parallel"]
+    gpu, found = load_gpu(Path(config["gpu"]), geometry, gpus), []
+    for tokens in config["latency"]["prompt_tokens"]:
+        size = kv_share(geometry, gpus).stored_bytes(tokens)
+        rest_s = gpu.step_s([(1, tokens - 1)], []) + gpu.copy_s(size)
+        found.append(
+            f"{required_gbps(size, gpu.step_s([(tokens, 0)], []), rest_s):.2g} GB/s for {tokens:,} tokens"
+        )
+    return f"Single requests break even at {', '.join(found)}.\n" if found else ""
+
+
+def _row(cell: CellSpec, gpu_file: Path, gbps: float, memory_gbps: float) -> dict[str, Any]:
+    scenario, gpu = cell.scenario, load_gpu(gpu_file, cell.geometry, cell.gpus)
+    result = played(cell, gpu, gpu_file, gbps, memory_gbps)
+    requests = result.requests
+    window = [each for each in requests if each.arrival_s < result.window_s]
+    ended = [each.finish_s for each in requests if each.finish_s is not None]
+    ttft_s = [each.first_token_s - each.arrival_s for each in window if each.first_token_s is not None]
+    asked = sum(each.prompt_tokens for each in requests)
+    hits = [each.tier_hit_tokens for each in requests]
+    return {
+        "scenario": scenario["name"],
+        "tier": scenario["tier"],
+        "load": cell.load,
+        "requests": len(requests),
+        "rps": sum(end <= result.window_s for end in ended) / result.window_s,
+        "ttft_p50_s": float(np.median(ttft_s)),
+        "hit_rate": sum(sum(each.values()) for each in hits) / asked,
+        "store_hit_rate": sum(each.get("store", 0) for each in hits) / asked,
+        "saved_bytes": 0 if scenario["tier"] == "none" else saved_bytes(cell),
+        "load_s": max(ended),
+        "job_s": _job_s(cell, gpu),
+    }
+
+
+def played(cell: CellSpec, gpu: GpuModel, gpu_file: Path, gbps: float, memory_gbps: float) -> ReplayResult:
+    """The requests of a cell of engine vllm, by engine replay. Raises UserError."""
+    settings, scenario, clock = settings_of(cell.spec), cell.scenario, VirtualClock()
+    step_tokens, block, chunk = _step_tokens(settings), settings["block_tokens"], scenario["chunk_tokens"]
+    chunk_bytes = cell.share.stored_bytes(chunk)
+    tiers = gating = None
+    if scenario["tier"] != "none":
+        pool = scenario["dram_pool_bytes"] or 0
+        tiers = PooledTiers(
+            _device(cell, gbps, memory_gbps), chunk_bytes, clock, cell.seed, pool, gpu.host_device_gbps
+        )
+        if gated(scenario):
+            slo_ms, curve = cell.spec["slo"]["ttft_ms"], curve_points(gpu, step_tokens)
+            gate = Gate(scenario["gate"], chunk, clock, curve, chunk_bytes, 0, slo_s=slo_ms and slo_ms / 1e3)
+            gating = Gating(gate, tiers, chunk)
+    keyed = [KeyedConversation(each, chain_keys(each.tokens, block)) for each in conversations_of(cell)]
+    return replay(
+        keyed,
+        cell.load,
+        gpu,
+        ReplaySettings(
+            block_tokens=block,
+            hbm_blocks=_hbm_bytes(cell, settings, gpu_file) // (cell.share.hbm_bytes_per_token * block),
+            chunk_tokens=chunk,
+            max_num_batched_tokens=step_tokens,
+            max_num_seqs=_SEQUENCES,
+            staging_bytes=1 << 50,
+            save_decode_cache=scenario["save_decode_cache"],
+            prefix_caching=settings["prefix_caching"],
+        ),
+        tiers,
+        gating=gating,
+        clock=clock,
+    )
+
+
+def _device(cell: CellSpec, gbps: float, memory_gbps: float) -> Device | None:
+    """What is below the pool; None where nothing is."""
+    scenario = cell.scenario
+    if scenario["store"] == "dram":
+        return None
+    shape = scenario.get("shape") or {}
+    own = gbps if scenario["tier"] == "ssd" else memory_gbps
+    read, write = (shape.get(f"{way}_gbps") or own for way in ("read", "write"))
+    return Device(read, write, 0.0, _CALL_S)
+
+
+def _step_tokens(settings: Mapping[str, Any]) -> int:
+    words = [str(word) for word in settings["flags"]]
+    return int(words[words.index(_STEP_WORD) + 1]) if _STEP_WORD in words else _STEP_TOKENS
+
+
+def _hbm_bytes(cell: CellSpec, settings: Mapping[str, Any], gpu_file: Path) -> int:
+    """Bytes of KV on all GPUs: as bounded, else what weights leave of their memory."""
+    if settings["hbm_kv_bytes"] is not None:
+        return settings["hbm_kv_bytes"]
+    memory_gb = memory_gb_of(gpu_file)
+    if memory_gb is None or cell.geometry.weight_bytes is None:
+        raise UserError(
+            "config: vllm.hbm_kv_bytes: neither it nor the GPU's memory_gb and the model's parameters are known; set it"
+        )
+    return int(cell.gpus * MEMORY_SHARE * memory_gb * 1e9) - cell.geometry.weight_bytes
+
+
+def _job_s(cell: CellSpec, gpu: GpuModel) -> float:
+    """Seconds of a job less its loads' requests: its servers, its single requests, computed twice at most, and what is around them."""
+    latency, step_tokens = cell.spec["latency"], _step_tokens(settings_of(cell.spec))
+    curve = np.array(curve_points(gpu, step_tokens))
+    once_s = [SINGLE_S + float(np.interp(tokens, *curve.T)) for tokens in latency["prompt_tokens"]]
+    weights_gb = (cell.geometry.weight_bytes or 0) / 1e9 / cell.gpus
+    start_s = START_S + WEIGHTS_S_PER_GB * weights_gb + (SERVER_S if cell.scenario["tier"] != "none" else 0.0)
+    return start_s + JOB_S + 2 * latency["prompts"] * sum(once_s) + LOAD_S * len(cell.spec["loads"])
+
+
+def told(table: pd.DataFrame, repeats: int) -> str:
+    """A line per scenario and load, and how long all of it takes."""
+    by_scenario = table.groupby("scenario", sort=False)
+    jobs_s = by_scenario["load_s"].sum() + by_scenario["job_s"].first()
+    shown = pd.DataFrame(
+        {
+            "scenario": table["scenario"],
+            "clients": table["load"],
+            "requests": table["requests"],
+            "requests/s": table["rps"].map("{:.3g}".format),
+            "over recompute's": table["rps_over_none"].map("{:.2f}".format),
+            "TTFT p50, s": table["ttft_p50_s"].map("{:.3g}".format),
+            "of recompute's": table["ttft_p50_s_over_none"].map("{:.2f}".format),
+            "hits": table["hit_rate"].map("{:.0%}".format),
+            "of the store": table["store_hit_rate"].map("{:.0%}".format),
+            "load, s": table["load_s"].map("{:.0f}".format),
+            "job, s": table["scenario"].map(jobs_s).map("{:.0f}".format),
+        }
+    )
+    return (
+        f"{shown.to_markdown(index=False, disable_numparse=True)}\n"
+        f"{len(jobs_s)} jobs, {repeats} times: about {repeats * jobs_s.sum() / 60:.0f} min. A store is given up to "
+        f"{table['saved_bytes'].max() / 1e9:.0f} GB.\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("foretell", main))
