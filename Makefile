@@ -30,6 +30,12 @@ endif
 ifeq ($(PROFILE),)
   export SLURM_CONF ?= /dev/null
 endif
+# Of a pack (run/pack.py): packages, and xxhash.h for what is compiled, come from it and from nowhere else.
+ifneq ($(wildcard wheels/*.whl),)
+  export PIP_NO_INDEX := 1
+  export PIP_FIND_LINKS := wheels
+  export CPATH := $(CURDIR)/wheels$(addprefix :,$(CPATH))
+endif
 ACTIVATE = . .venv/bin/activate &&
 # A file of what a module prints, and the one that was there when it fails.
 printed = $(ACTIVATE) python -m workflow.hyperkv.$(1) > $(2).new && mv $(2).new $(2)
@@ -43,7 +49,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: help run stores layers tune array ladder pairs bits decide kvrocks kvrocks-patched kvrocks-deps test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
+.PHONY: help run stores layers tune array ladder pairs bits decide kvrocks kvrocks-patched kvrocks-deps pack test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
 
 help:
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -105,7 +111,13 @@ kvrocks-patched: .venv/installed ## the same source with patches for large value
 
 kvrocks-deps: .venv/installed ## downloads what Kvrocks is built from
 	@$(SNAKEMAKE) fetch_kvrocks_dependencies $(RUN_OPTIONS)
-	@echo "For kvrocks.deps_dir on a machine without internet: results/build/kvrocks-deps"
+	@echo "compile_kvrocks takes it from results/build/kvrocks-deps; for another machine it is a kvrocks.deps_dir"
+
+PART_MB ?= 1000
+pack: .venv/installed ## all that CONFIG needs on a machine without internet: results/pack, in files of PART_MB=1000
+	@$(SNAKEMAKE) downloads $(OPTIONS)
+	@$(ACTIVATE) python -m workflow.hyperkv.run.pack --config config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG)) \
+	  --part-mb $(call one_word,$(PART_MB)) --out results/pack
 
 ##@ Keep and clean
 report: .venv/installed ## Snakemake's self-contained report, results/report.html
@@ -122,7 +134,7 @@ keep: .venv/installed ## what was measured, as a folder of results/reference; KE
 
 clean: ## removes results, except results/reference, builds and the array's record
 	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/pairs results/bits results/texts results/tables results/figures \
-	  results/logs results/data results/summary.json results/answer.txt results/report.html results/regret.csv results/regret.txt results/report results/site results/recommended results/cache .snakemake
+	  results/logs results/data results/summary.json results/answer.txt results/report.html results/regret.csv results/regret.txt results/report results/site results/recommended results/cache results/pack .snakemake
 
 ##@ Test and develop
 # A file's tests stay in one process, with the servers that they share; tests/conftest.py says how many processes there are.

@@ -222,6 +222,26 @@ def test_wheels_of_a_file_that_is_not_there(tmp_path):
         fetch_wheels.fetch(tmp_path / "absent.txt", None, tmp_path / "w.tar")
 
 
+def test_what_has_no_wheel_is_built_where_it_is_fetched(tmp_path, monkeypatch):
+    """Where it is installed there may be no network for what it is built with."""
+    (source := tmp_path / "tiny-0.0.1").mkdir()
+    (source / "setup.py").write_text(
+        "from setuptools import setup; setup(name='tiny', version='0.0.1', py_modules=['tiny'])"
+    )
+    (source / "tiny.py").write_text("")
+    with tarfile.open(tmp_path / "tiny-0.0.1.tar.gz", "w:gz") as archive:
+        archive.add(source, source.name)
+    (tmp_path / "pins.txt").write_text("tiny==0.0.1\n")
+    for name, value in {"NO_INDEX": "1", "FIND_LINKS": str(tmp_path), "NO_BUILD_ISOLATION": "0"}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    fetch_wheels.fetch(tmp_path / "pins.txt", None, tmp_path / "wheels.tar")
+    with tarfile.open(tmp_path / "wheels.tar") as archive:
+        assert archive.getnames() == ["tiny-0.0.1-py3-none-any.whl"]
+    (tmp_path / "pins.txt").write_text("tiny==0.0.2\n")
+    with pytest.raises(UserError, match=r"pip could not get the packages: No matching.*make the pack again"):
+        fetch_wheels.fetch(tmp_path / "pins.txt", None, tmp_path / "wheels.tar")
+
+
 def test_pips_error_is_one_line_and_torch_gets_a_hint(tmp_path):
     python = write_program(
         tmp_path / "python",

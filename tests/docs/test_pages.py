@@ -103,7 +103,7 @@ def test_no_page_names_the_run_that_the_next_one_replaces():
 
 
 def test_every_page_is_reached_from_readme():
-    linked = set(re.findall(r"\]\(docs/(\w+)\.md", README.read_text()))
+    linked = set(re.findall(r"\]\(docs/([\w-]+)\.md", README.read_text()))
     assert {path.stem for path in Path("docs").glob("*.md")} == linked
 
 

@@ -107,3 +107,14 @@ def test_engines_have_what_connector_striped_imports():
         pinned = (ROOT / f"envs/{name}.txt").read_text().splitlines()
         assert own in pinned
         assert any(pin.startswith("numpy==") for pin in pinned)
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.11.9", "3.12.0", "3.13.0", "3.14.0"])
+def test_what_a_package_needs_with_another_python_is_pinned_too(python):
+    """Wheels that are carried to a machine without internet are those of the Python that got them, of whatever patch."""
+    told = {"python_version": python.rpartition(".")[0], "python_full_version": python, "extra": ""}
+    pinned = {project(pin.split("==")[0]) for pin in pins()}
+    lines = [(name, line) for name in pinned for line in requires(name) or []]
+    needed = [(name, found) for name, line in lines if (found := Requirement(line))]
+    asked = [(name, found) for name, found in needed if found.marker is None or found.marker.evaluate(told)]
+    assert [(name, str(found)) for name, found in asked if project(found.name) not in pinned] == []

@@ -245,6 +245,11 @@ def test_dependencies_are_fetched_and_carried_to_a_machine_without_internet(tmp_
     status, output = checkout.snakemake("fetch_kvrocks_dependencies")
     assert status == 0, output
     assert "HyperKV is done. Made: results/build/kvrocks-deps" in output
+    built(checkout)  # which takes them by itself: a host of the name is never asked
+    assert {option.partition("=")[0] for option in seen_by_x_py(checkout / PROGRAM)["options"]} > {
+        "FETCHCONTENT_FULLY_DISCONNECTED",
+        "FETCHCONTENT_SOURCE_DIR_ROCKSDB",
+    }
     carried = tmp_path / "carried"
     (checkout / "results/build/kvrocks-deps").rename(carried)
     assert {"jemalloc", "luajit", "rocksdb"} <= {path.name for path in carried.iterdir()}

@@ -50,7 +50,7 @@ rule fetch_kvrocks:
         "python -m workflow.hyperkv.build.fetch_kvrocks --spec {params.spec:q} --out {output:q} 2> {log:q}"
 
 
-# For kvrocks.deps_dir of a machine without internet.
+# What compile_kvrocks takes where it is there: for a node without internet, a pack, or kvrocks.deps_dir of another machine.
 rule fetch_kvrocks_dependencies:
     input:
         rules.fetch_kvrocks.output,
@@ -123,3 +123,10 @@ use rule build_kvrocks as build_patched_kvrocks with:
     params:
         code=code("build.build_kvrocks"),
         origin=lambda wildcards: STAGES.origin("build_patched_kvrocks"),
+
+
+# What a whole run takes from the internet; run.pack carries it.
+rule downloads:
+    input:
+        STAGES.downloads(),
+    localrule: True

@@ -86,7 +86,8 @@ def install(requirements: Path, wheels: Path, venv: Path) -> str:
     venv.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     with tempfile.TemporaryDirectory(dir=venv.parent) as folder, tarfile.open(wheels) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 has it
+        archive.extractall(folder)
         run_pip(python, "install", "--no-index", "--find-links", folder, "--requirement", str(requirements))
     mark.write_text(made_of)
     return python

@@ -32,15 +32,19 @@ def main(*, source: Path, march: str = "native", out: Path) -> None:
 
 def compile_library(source: Path, march: str, out: Path) -> None:
     """Compile `source` into the shared library `out`, which appears only when it is whole. Raises UserError."""
-    compiler = os.environ.get("CC") or "cc"
-    if shutil.which(compiler) is None:
-        raise UserError(f"there is no C compiler {compiler} (Debian: gcc; conda: gcc); {_OTHERWISE}")
+    if shutil.which(compiler()) is None:
+        raise UserError(f"there is no C compiler {compiler()} (Debian: gcc; conda: gcc); {_OTHERWISE}")
     options = ["-std=gnu11", "-O3", f"-march={march}", "-Wall", "-Wextra", "-shared", "-fPIC"]
     with appearing(out) as partial:
-        compiled = call([compiler, *options, "-o", str(partial), str(source)], _TIMEOUT_S)
+        compiled = call([compiler(), *options, "-o", str(partial), str(source)], _TIMEOUT_S)
         print(compiled.errors, end="", file=sys.stderr)
         if compiled.status:
             raise UserError(_reason(compiled.errors, source))
+
+
+def compiler() -> str:
+    """The C compiler: $CC, else cc."""
+    return os.environ.get("CC") or "cc"
 
 
 def _reason(said: str, source: Path) -> str:

@@ -2,8 +2,8 @@
 
 python -m workflow.hyperkv.build.compile_kvrocks --spec JSON --source TARBALL --out FILE --record FILE --jobs N
 
-It works in a folder beside that of `out`, named <out>-work, which stays when the build fails. The folders of deps_dir are
-copied into it.
+It works in a folder beside that of `out`, named <out>-work, which stays when the build fails. The folders of deps_dir, or of what
+rule fetch_kvrocks_dependencies made, are copied into it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..base.threads import within
 from ..machine.processes import OwnedProcess, describe_exit
 from .cmake_files import declared
 from .fetch_kvrocks import identity
-from .kvrocks_dependencies import HOW_TO_FILL, copied, locate, told_versions, unlike
+from .kvrocks_dependencies import HOW_TO_FILL, copied, fetched_for, locate, told_versions, unlike
 from .kvrocks_patches import apply_patches, check_patches, planned
 from .kvrocks_program import describe
 from .toolchain import check_tools, cmake_options, cmake_version, environment
@@ -79,13 +79,14 @@ def build(
     started = time.monotonic()
     sha256 = _checked_sha256(source, spec)
     check_tools()
-    if spec["deps_dir"] is None:
+    deps_dir = spec["deps_dir"] or fetched_for(source, sha256)
+    if deps_dir is None:
         check_host(git_host)
     scratch = out.absolute().parent.with_name(f"{out.name}-work")
     shutil.rmtree(scratch, ignore_errors=True)
     tree, commit = unpack(source, scratch / "source")
     patches = apply_patches(tree, spec.get("patches", []))
-    folders, versions = find_dependencies(tree, spec["deps_dir"], scratch / "deps")
+    folders, versions = find_dependencies(tree, deps_dir, scratch / "deps")
     options = cmake_options(spec["march"], folders, cmake_version())
     compiled = run_x_py(tree, scratch, options, jobs)
     described = describe(compiled)

@@ -3,7 +3,8 @@
 python -m workflow.hyperkv.build.fetch_kvrocks_dependencies --source TARBALL [--into FOLDER]
 
 Prints a line per dependency: name, version, URL. --into downloads and unpacks each into a folder of its name, for
-kvrocks.deps_dir on a machine without internet.
+kvrocks.deps_dir on a machine without internet. compile_kvrocks takes the folder beside a tarball by itself: a file in it says for which
+tarball it was filled.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import tempfile
 from pathlib import Path
 
 from ..base.cli import run_stage
+from ..base.digests import sha256_of
 from ..base.errors import UserError
 from ..machine.download import fetch
 from .cmake_files import LIST_FILE, Dependency, declared
-from .kvrocks_dependencies import is_tree
+from .kvrocks_dependencies import MARK, is_tree
 
 
 def main(*, source: Path, into: Path | None = None) -> None:
@@ -35,6 +37,8 @@ def main(*, source: Path, into: Path | None = None) -> None:
         print(f"{item.name}\t{item.version}\t{item.url}", flush=True)
         if into and (item.archive or item.needed):
             fetch_dependency(item, into)
+    if into and source.is_file():
+        (into / MARK).write_text(sha256_of(source))
 
 
 def dependencies_of(source: Path) -> list[Dependency]:
@@ -51,7 +55,8 @@ def dependencies_of(source: Path) -> list[Dependency]:
                     and (member.name.endswith(".cmake") or member.name.count("/") == 1)
                     and (member.name.endswith((".cmake", LIST_FILE)))
                 ]
-                tar.extractall(scratch, members=wanted, filter="data")
+                tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 has it
+                tar.extractall(scratch, members=wanted)
         except (tarfile.TarError, EOFError) as error:
             raise UserError(f"{source} is no readable tarball: {error}; delete it and run again") from error
         folders = [path.parent for path in Path(scratch).glob(f"*/{LIST_FILE}")]

@@ -1,12 +1,14 @@
-"""Download the pinned packages of one environment into a tar, which the build installs from without a network.
+"""Get the pinned packages of one environment as wheels in a tar, which the build installs from without a network.
 
     python -m workflow.hyperkv.build.fetch_wheels --requirements envs/loadgen.txt --out results/build/loadgen/wheels.tar
 
-The tar can be carried to a machine without internet, and Snakemake's between-workflow cache can keep it.
+What has no wheel is built here. `make pack` carries the tar to a machine without internet, and Snakemake's between-workflow
+cache can keep it.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -30,14 +32,14 @@ def main(*, requirements: Path, index: str | None = None, out: Path) -> None:
 
 
 def fetch(requirements: Path, index: str | None, out: Path) -> None:
-    """Download every package of `requirements` (none beside them) for this Python. Raises UserError with pip's cause."""
+    """Get every package of `requirements` (none beside them) as a wheel for this Python. Raises UserError with pip's cause."""
     if not requirements.exists():
         raise UserError(
             f"there is no file {requirements}; name pinned packages in vllm.pairs.PAIR.requirements or loadgen.requirements"
         )
     with appearing(out) as partial, tempfile.TemporaryDirectory(dir=out.parent) as folder:
         more = ["--extra-index-url", index] if index else []
-        run_pip(sys.executable, "download", "--dest", folder, "--requirement", str(requirements), *more)
+        run_pip(sys.executable, "wheel", "--wheel-dir", folder, "--requirement", str(requirements), *more)
         with tarfile.open(partial, "w") as archive:
             for wheel in sorted(Path(folder).iterdir()):
                 archive.add(wheel, wheel.name)
@@ -56,10 +58,13 @@ def run_pip(python: str, verb: str, *options: str) -> None:
             (error for error in reversed(errors) if not error.startswith("ResolutionImpossible")),
             "see the log",
         )
-        raise UserError(f"pip could not {verb} the packages: {why}{_hint(errors)}")
+        do = "get" if verb == "wheel" else verb
+        raise UserError(f"pip could not {do} the packages: {why}{_hint(errors)}")
 
 
 def _hint(errors: list[str]) -> str:
+    if os.environ.get("PIP_NO_INDEX") and any("No matching distribution" in error for error in errors):
+        return f"; PIP_NO_INDEX is set, so that pip looks into {os.environ.get('PIP_FIND_LINKS') or 'no folder'} alone: make the pack again with this configuration and code (docs/gpu-box.md)"
     if any("torch" in error and "No matching distribution" in error for error in errors):
         return "; PyTorch's build for this device may be on PyTorch's own index: write --extra-index-url URL into the file that vllm.pairs.PAIR.requirements names, or set PIP_EXTRA_INDEX_URL"
     return ""

@@ -12,6 +12,8 @@ from pathlib import Path
 from ..base.errors import UserError
 from .cmake_files import DIGITS, LIST_FILE, Dependency, commands_of
 
+FETCHED = "kvrocks-deps"  # beside the tarball
+MARK = "source.sha256"
 HOW_TO_FILL = (
     "on a machine with internet `make kvrocks-deps` fills results/build/kvrocks-deps: carry that here, and set "
     "kvrocks.deps_dir to it"
@@ -33,6 +35,12 @@ _VERSION_FILES = {
     "zlib": ("zlib.h", "zlib-ng.h.in"),
     "zstd": ("lib/zstd.h",),
 }
+
+
+def fetched_for(tarball: Path, sha256: str) -> str | None:
+    """The folder that fetch_kvrocks_dependencies filled beside a tarball for its very bytes, if any."""
+    mark = tarball.with_name(FETCHED) / MARK
+    return str(mark.parent) if mark.is_file() and mark.read_text() == sha256 else None
 
 
 def locate(deps_dir: str, wanted: Sequence[Dependency]) -> dict[str, Path]:

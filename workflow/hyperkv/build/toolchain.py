@@ -17,7 +17,7 @@ from .fetch_kvrocks import OTHER_SOURCES
 
 _CMAKE_MIN = (3, 16)
 _CMAKE_STRICT = (4, 0)
-_PACKAGES = {
+PACKAGES = {
     "cmake": ("cmake", "cmake"),
     "make": ("make", "make"),
     "autoconf": ("autoconf", "autoconf"),
@@ -69,7 +69,7 @@ def check_tools() -> None:
     missing = []
     if compiler() is None:
         missing.append("a C++ compiler (Debian: g++; conda: gxx)")
-    for program, (debian, conda) in _PACKAGES.items():
+    for program, (debian, conda) in PACKAGES.items():
         if shutil.which(program) is None:
             least = f" >= {_CMAKE_MIN[0]}.{_CMAKE_MIN[1]}" if program == "cmake" else ""
             missing.append(f"{program}{least} (Debian: {debian}; conda: {conda})")

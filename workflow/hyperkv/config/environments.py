@@ -18,7 +18,8 @@ LOADGEN_ENVIRONMENT = "loadgen"
 PACKAGED = tuple(
     sorted(path.stem for path in MODELS.glob("*.json") if Path("envs", f"{path.stem}.txt").exists())
 )
-ENVIRONMENTS = (*PAIRS, LOADGEN_ENVIRONMENT, *PACKAGED)
+OWN_ENVIRONMENT = "workflow"  # the one that Snakemake runs in; rules get its wheels alone
+ENVIRONMENTS = (*PAIRS, LOADGEN_ENVIRONMENT, *PACKAGED, OWN_ENVIRONMENT)
 
 
 def key_of(environment: str) -> str:
@@ -44,6 +45,8 @@ def environment_record(environment: str) -> str:
 
 def requirements_of(config: Mapping[str, Any], environment: str) -> str:
     """The file of pinned packages of an environment, or of a model."""
+    if environment == OWN_ENVIRONMENT:
+        return "requirements.txt"
     if environment in PACKAGED:
         return f"envs/{environment}.txt"
     own = environment_section(config, environment)["requirements"]

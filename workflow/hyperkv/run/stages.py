@@ -27,6 +27,7 @@ from ..tables.judging.claim import PREDICTED_TABLES, Claim, claimed_records, cla
 from ..workloads.factory import read_by
 from ..workloads.text.tokens_file import check_texts
 
+SOURCE, DEPENDENCIES = "results/build/kvrocks-source.tar.gz", "results/build/kvrocks-deps"
 FROM_SOURCE = {"fetch_kvrocks", "fetch_kvrocks_dependencies", "compile_kvrocks", "compile_patched_kvrocks"}
 
 
@@ -253,6 +254,25 @@ class Stages:
             name for key in ("experiment", "profile", "layers") for name in self.config[key]["scenarios"]
         ]
         return json.dumps(kvrocks_notes(self.config, list(dict.fromkeys(named)), self.kvrocks))
+
+    def downloads(self) -> list[str]:
+        """What a whole run takes from the internet: wheels of every environment, and of a model, Kvrocks's source and what it is built from."""
+        alone = selected(self.config, [*self.profiled, *self.layered])
+        read = {path for name in self.texts() for path in self.texts_files(name)}
+        read |= {path for name in self.scenarios for path in self.files("measure_scenario", name)}
+        model, packaged = (
+            f"{environments.made_model_dir(self.config)}/config.json",
+            environments.packaged(self.config),
+        )
+        if model in read:
+            read.add(environments.environment_record(self.model_pair))
+        needed = [name for name in environments.ENVIRONMENTS if environments.environment_record(name) in read]
+        wheels = [path for name in needed for path in self.wheels(name)]
+        wheels += [f"results/build/{packaged}/wheels.tar"] if packaged and model in read else []
+        is_built = self.is_built and any(map(self.program, [*self.scenarios, *alone]))
+        dependencies = [] if self.config["kvrocks"].get("deps_dir") else [DEPENDENCIES]
+        own = f"results/build/{environments.OWN_ENVIRONMENT}/wheels.tar"
+        return [*wheels, own, *([SOURCE, *dependencies] if is_built else [])]
 
     def wheels(self, environment: str) -> list[str]:
         """The wheels that an environment is made from; none when it is there already."""
