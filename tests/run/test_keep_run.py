@@ -107,7 +107,7 @@ def test_what_another_configuration_left_there_is_not_kept(results, tmp_path):
             r"sweep/none/1\.jsonl: measured with loads \[1, .*\], and the configuration has \[3\]",
         ),
         (
-            "workload: {turns: [2, 3]}",
+            "{workload: {turns: [2, 3]}, scenarios: {none: {timeout_s: 30}}}",
             r"sweep/none/1\.jsonl: measured with workload\.turns \[2, 8\], and .* has \[2, 3\]",
         ),
         (
@@ -132,7 +132,9 @@ def test_what_was_measured_with_another_model_is_refused_with_its_file(tmp_path)
     lines = one.read_text().splitlines(keepends=True)
     disowned = Identity("0" * 12, "1" * 12)
     write_records(one, ["0"], [json.loads(lines[0])], disowned)
-    done = keep(tmp_path / "results", tmp_path / "kept")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("scenarios: {none: {timeout_s: 30}}")
+    done = keep(tmp_path / "results", tmp_path / "kept", "--config", *BASE, mine)
     assert done.returncode == 2
     told = r"measured with other contents of config/models/\S+\.json, config/gpus/\S+\.yaml; keep a run with"
     assert re.search(told, done.stderr), done.stderr
