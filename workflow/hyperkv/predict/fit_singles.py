@@ -2,7 +2,7 @@
 
     python -m workflow.hyperkv.predict.fit_singles --runs results/reference/h200/2026-11-29-newest --gpu config/gpus/h200.yaml --out config/gpus/mine.yaml
 
-Without --gpu it prints REQUEST_S and HIT_S_PER_TOKEN of single_requests.py, fitted to these runs. With it, it writes that GPU's file with
+Without --gpu it prints REQUEST_S and HIT_S_PER_TOKEN of request_time.py, fitted to these runs. With it, it writes that GPU's file with
 `prefill_tokens_per_s` and `prefill_attention_s_per_token2` of the model that was measured; what else is in the file stays, and its
 `assumption` says so.
 """
@@ -25,7 +25,8 @@ from ..base.errors import UserError
 from ..base.options import Files
 from ..models.gpu import GpuModel, document_of
 from ..records.kept_run import KeptRun, read_run
-from .single_requests import REQUEST_S, Request, gpu_file, model_of, requests_of
+from .request_time import REQUEST_S
+from .single_requests import Request, gpu_file, model_of, requests_of
 
 GPUS = Path("config/gpus")
 _HEAD = "# Written by `python -m workflow.hyperkv.predict.fit_singles` from {runs}.\n"

@@ -1,7 +1,4 @@
-"""TTFT of single requests: what is predicted for one that was measured, and what vLLM spends on it beside the GPU.
-
-python -m workflow.hyperkv.predict.fit_singles says how REQUEST_S and HIT_S_PER_TOKEN were had.
-"""
+"""Single requests that were measured: what a GPU, vLLM and a store are predicted to take for them."""
 
 from __future__ import annotations
 
@@ -17,20 +14,10 @@ from ..connectors.gated import gated
 from ..models.gpu import GpuModel, document_of, load_gpu
 from ..records.hardware import gpu_of
 from ..stores.registry import store_class
+from .request_time import REQUEST_S, hit_s
 
-REQUEST_S = 0.0058
-"""Seconds of a request outside the engine's steps: the client, HTTP, the scheduler."""
-HIT_S_PER_TOKEN = 1.55e-6
-"""Seconds per prompt token that is loaded and not computed, beside the bytes: vLLM's and LMCache's book-keeping, whatever the KV's bytes."""
-FITTED = ("results/reference/h100/2026-11-28-server", "results/reference/h200/2026-11-29-newest")
-"""The runs that both are of: Llama-3.1-8B on an H100 with vLLM 0.25 and LMCache 0.5.0 inside it, and on an H200 with vLLM 0.33 and LMCache's server."""
 BY_GATE = "a gate decides how much is loaded"
 QUEUE = "load_queue_bytes"  # a gate's key in records of earlier versions
-
-
-def hit_s(tokens: int) -> float:
-    """Seconds that vLLM and LMCache spend on a hit of so many tokens, beside its bytes and its step."""
-    return HIT_S_PER_TOKEN * tokens
 
 
 @dataclass(frozen=True)

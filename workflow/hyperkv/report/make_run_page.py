@@ -33,6 +33,7 @@ from ..figures.tier_tradeoff import draw_tier_tradeoff
 from ..figures.transport_medium import draw_transport_medium
 from ..predict.break_even_text import PROMPT_TOKENS
 from ..predict.place_stores import machine_of, placed_stores_table
+from ..predict.request_time import FITTED
 from ..records.frames import read_csv
 from ..records.hardware import mixed
 from ..records.kept_run import KeptRun, read_run
@@ -44,7 +45,9 @@ from ..tables.layers import layers_table
 from ..tables.limits import device_limits, limits_table
 from ..tables.methods.layers_text import WORDS
 from ..tables.methods.pays_text import answer, caveat
+from ..tables.methods.predicted_text import counts_words
 from ..tables.pays import pays_table
+from ..tables.predicted import predicted_table
 from ..tables.ratios import ratios_table
 from ..tables.scenarios import scenarios_table
 from ..tables.stores import stores_table
@@ -82,6 +85,7 @@ def main(
     stores: Spec,
     spec: Spec,
     predicted: Files = (),
+    gpus: Files = (),
     out: Path,
     figures: Path,
 ) -> None:
@@ -93,12 +97,13 @@ def main(
         stores: JSON: how stores look.
         spec: JSON: {"prices": {...}, "slo": {...}}.
         predicted: hit_rates.csv, break_even.csv.
+        gpus: files of the GPUs that the run may have been measured on.
         out: Markdown file.
         figures: folder for the pictures, beside --out.
     """
     looks.know(stores)
     kept = read_run(run)
-    tables = tables_of(kept, spec) | {path.stem: read_csv(path) for path in predicted}
+    tables = tables_of(kept, spec, gpus) | {path.stem: read_csv(path) for path in predicted}
     tables |= placed(kept, tables)
     told = {path.stem: path.read_text() for path in captions}
     pictures = [
@@ -108,8 +113,8 @@ def main(
     out.write_text(page(kept, tables, pictures))
 
 
-def tables_of(run: KeptRun, spec: Mapping[str, Any]) -> Tables:
-    """Every table that a run's records give. spec: prices and SLO, as of rule write_cost."""
+def tables_of(run: KeptRun, spec: Mapping[str, Any], gpus: Sequence[Path] = ()) -> Tables:
+    """Every table that a run's records give. spec: prices and SLO, as of rule write_cost. gpus: their files."""
     found: Tables = {}
     if cells := run.of("cell"):
         chunk = run.about.configuration["figures"]["chunk_tokens"]
@@ -127,6 +132,8 @@ def tables_of(run: KeptRun, spec: Mapping[str, Any]) -> Tables:
     if points := run.of("point"):
         found["stores"] = stores_table(points)
         found["limits"] = limits_table([*run.of("limit"), *device_limits(run.of("baseline"))])
+    if swept := run.of("cell", "single"):
+        found["predicted"] = predicted_table(swept, found.get("stores", pd.DataFrame()), gpus)
     if rungs := run.of("rung"):
         found["layers"] = layers_table(rungs)
     return found
@@ -208,6 +215,10 @@ def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table 
     if "latency" in tables:
         told = "Medians over prompts and repeats; ○: it did not prove itself."
         yield "Single requests", told, run_rows.latency_rows(tables["latency"])
+    if "predicted" in tables:
+        told = f"Within 15 % (hit rates 10 %): {counts_words(tables['predicted'])}; ○: further off."
+        fitted = " Times beside the GPU's were fitted to this run." if str(run.folder) in FITTED else ""
+        yield "Predicted and measured", told + fitted, run_rows.predicted_rows(tables["predicted"])
     if "cells" in tables:
         ratios = tables["ratios"].dropna(subset=["baseline"])
         told = "Medians over repeats with 95 % bootstrap intervals; ○: not valid."

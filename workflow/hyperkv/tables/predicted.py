@@ -20,17 +20,24 @@ from ..models.gpu import GpuModel
 from ..predict.cell_hits import predicted_hit_rate
 from ..predict.place_stores import nearest_get
 from ..predict.predict_break_even import required_gbps
-from ..predict.single_requests import Request, gpu_file, hit_s, model_of, origin, requests_of
+from ..predict.request_time import hit_s
+from ..predict.single_requests import Request, gpu_file, model_of, origin, requests_of
 from ..records import hardware
 from ..records.effective import facts_of
 from ..records.frames import Asked, Cells, Out, read_cells, read_csv, write_table
 from ..records.stats import Interval, median, median_interval, spread
 from .methods.dictionary import table_of
+from .methods.predicted_text import (
+    ALLOWED,
+    BREAK_EVEN,
+    HIT_RATE,
+    OFF,
+    TTFT_COMPUTED,
+    TTFT_LOADED,
+    UNITS,
+    WITHIN,
+)
 
-TTFT_COMPUTED, TTFT_LOADED, BREAK_EVEN, HIT_RATE = "ttft_computed", "ttft_loaded", "break_even", "hit_rate"
-UNITS = {TTFT_COMPUTED: "s", TTFT_LOADED: "s", BREAK_EVEN: "10^9 bytes/s", HIT_RATE: "share"}
-ALLOWED = {TTFT_COMPUTED: 0.15, TTFT_LOADED: 0.15, BREAK_EVEN: 0.15, HIT_RATE: 0.10}
-WITHIN, OFF = "within", "off"
 _ALIKE = ("model", "gpu", "gpus", "kv_dtype", "pair", "prompt_tokens")  # computed and loaded
 
 
@@ -80,22 +87,6 @@ def predicted_table(
     cells = [record for record in records if record["record"] == "cell"]
     rows = [*_single_rows(singles, stores, gpus), *_hit_rows(cells)]
     return table_of("predicted", [row | _judged(row) for row in rows])
-
-
-def counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """By what was predicted (`TTFT`, `break-even`, `hit rate`) how many rows are within, off, and not compared."""
-    words = {TTFT_COMPUTED: "TTFT", TTFT_LOADED: "TTFT", BREAK_EVEN: "break-even", HIT_RATE: "hit rate"}
-    found: dict[str, dict[str, int]] = {}
-    for quantity, verdict in zip(table["quantity"], table["verdict"], strict=True):
-        own = found.setdefault(words[quantity], {WITHIN: 0, OFF: 0, "not_compared": 0})
-        own["not_compared" if pd.isna(verdict) else verdict] += 1
-    return found
-
-
-def counts_words(table: pd.DataFrame) -> str:
-    """'TTFT 5 of 6 and hit rate 3 of 3' within what is allowed; "" where nothing was compared."""
-    compared = {name: own for name, own in counts(table).items() if own[WITHIN] + own[OFF]}
-    return ", ".join(f"{name} {own[WITHIN]} of {own[WITHIN] + own[OFF]}" for name, own in compared.items())
 
 
 def _about(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
