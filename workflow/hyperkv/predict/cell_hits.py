@@ -33,6 +33,8 @@ def predicted_hit_rate(record: Mapping[str, Any]) -> float | None:
     Raises UserError saying why nothing is predicted.
     """
     scenario = record["spec"]["scenario"]
+    if record["spec"].get("engines", 1) > 1:
+        raise UserError("of several engines the hit rates are measured")
     facts = _facts(record)
     sizes = facts.less_copies(facts.hbm | tiers_below(scenario))
     if not sizes:
@@ -69,13 +71,11 @@ def _facts(record: Mapping[str, Any]) -> EngineFacts:
         key: engine[key] if told[key] is None else told[key] for key in ("prefix_caching", "block_tokens")
     }
     hbm = {"hbm_bytes": engine["hbm_kv_bytes"]} if known["prefix_caching"] else {}
-    return EngineFacts(hbm, known["block_tokens"], record["gpus"] // cell.engines, cell.geometry)
+    return EngineFacts(hbm, known["block_tokens"], record["gpus"], cell.geometry)
 
 
 def _require_predictable(record: Mapping[str, Any], sizes: Mapping[str, int | None]) -> None:
     spec, scenario = record["spec"], record["spec"]["scenario"]
-    if spec.get("engines", 1) > 1:
-        raise UserError("of several engines the hit rates are measured")
     if gated(scenario) or QUEUE in scenario:
         raise UserError(BY_GATE)
     if "hbm_bytes" in sizes and sizes["hbm_bytes"] is None:

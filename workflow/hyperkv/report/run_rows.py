@@ -54,10 +54,7 @@ def predicted_rows(predicted: pd.DataFrame) -> Table | None:
         if (own["verdict"] == OFF).any():
             marked.append(len(rows))
         rates = quantity == HIT_RATE
-        at = [
-            f"{row['load']:g} clients" if rates else f"{row['prompt_tokens']:,.0f}"
-            for _, row in own.iterrows()
-        ]
+        at = [f"{row['load']:g}" if rates else f"{row['prompt_tokens']:,.0f}" for _, row in own.iterrows()]
         values = [
             [percent(value) if rates else f"{value:.3g}" for value in own[key]]
             for key in ("predicted", "measured")
@@ -65,7 +62,7 @@ def predicted_rows(predicted: pd.DataFrame) -> Table | None:
         unit = "" if rates else f", {UNITS[quantity].replace('10^9 bytes', 'GB')}"
         texts = map(", ".join, [at, *values, [f"{100 * error:+.0f} %" for error in own["error"]]])
         rows.append([WORDS[quantity] + unit, str(scenario), *texts])
-    headers = ["what", "scenario", "prompt tokens, or load", "predicted", "measured", "error"]
+    headers = ["what", "scenario", "prompt tokens, or clients", "predicted", "measured", "error"]
     return Table(headers, rows, range(3, 6), marked) if rows else None
 
 
