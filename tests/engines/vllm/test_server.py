@@ -1,11 +1,19 @@
 """An engine's servers: which start one after the other, and which side by side."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.engines.vllm.server import EngineError, Engines, EngineServers, ServerCommand
+from workflow.hyperkv.engines.vllm.server import (
+    EngineError,
+    Engines,
+    EngineServers,
+    ServerCommand,
+    gpu_memory_used,
+    wait_for_gpu_memory,
+)
 from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.records.effective import Effective
 
@@ -83,3 +91,19 @@ def test_engines_that_are_not_alike_are_refused():
     assert Engines([Told(), Told()]).told(1) == Effective(gpus=1)
     with pytest.raises(EngineError, match="the engines are not alike"):
         Engines([Told(), Told(gpus=2)]).told(1)
+
+
+def test_memory_in_use_is_that_of_the_engines_own_gpus(tmp_path, monkeypatch):
+    """Another program's GPU is neither waited for nor counted."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    told = tmp_path / "nvidia-smi"
+    told.write_text(
+        '#!/bin/sh\ncase "$*" in *--id=1*) echo 7;; *--id=GPU-x*) echo "No devices were found" >&2; exit 6;; *) echo 900; echo 7;; esac\n'
+    )
+    told.chmod(0o755)
+    assert [gpu_memory_used(visible) for visible in ("1", None, "GPU-x")] == [7 << 20, 907 << 20, None]
+    with EngineServers(commands(tmp_path, False, 60), {"CUDA_VISIBLE_DEVICES": "1"}):
+        told.write_text(told.read_text().replace("echo 900;", "echo 9000;"))
+    wait_for_gpu_memory(907 << 20, "1", 0)
+    with pytest.raises(EngineError, match="8100 MiB"):
+        wait_for_gpu_memory(907 << 20, None, 0)

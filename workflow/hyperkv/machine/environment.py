@@ -64,11 +64,16 @@ def gpu_lines() -> list[str]:
     return nvidia_smi("name,driver_version,memory.total")
 
 
-def nvidia_smi(columns: str, form: str = "noheader") -> list[str]:
-    """A line per GPU with what nvidia-smi says of it, as CSV; none without nvidia-smi or a GPU."""
+def nvidia_smi(columns: str, form: str = "noheader", visible: str | None = None) -> list[str]:
+    """A line per GPU, or per one of those named as CUDA_VISIBLE_DEVICES names them, with what nvidia-smi says of it, as CSV.
+
+    None without nvidia-smi or a GPU, and where it does not know such a name.
+    """
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", f"--query-gpu={columns}", f"--format=csv,{form}"]
+    if visible is not None:
+        query.append(f"--id={visible}")
     done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
     return [line.strip() for line in done.stdout.splitlines()] if done.returncode == 0 else []
 

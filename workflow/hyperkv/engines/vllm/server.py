@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from ...base import direct_http
 from ...base.errors import StoreError, UserError
 from ...machine.environment import nvidia_smi
 from ...machine.processes import LOOPBACK, OwnedProcess
+from ...models.gpus import VISIBLE
 from ...records.effective import Effective
 from ...stores.reach import beyond_loopback
 from .failures import cause, engine_error
@@ -130,6 +132,7 @@ class EngineServers:
     def __init__(self, commands: Sequence[ServerCommand], environment: Mapping[str, str]):
         self._commands = list(commands)
         self._environment = dict(environment)
+        self._visible = environment.get(VISIBLE, os.environ.get(VISIBLE))
         self._running: list[OwnedProcess] = []
         self._gpu_bytes: int | None = None
 
@@ -139,7 +142,7 @@ class EngineServers:
         return f"http://{LOOPBACK}:{self._commands[-1].port}"
 
     def __enter__(self) -> EngineServers:
-        self._gpu_bytes = gpu_memory_used()
+        self._gpu_bytes = gpu_memory_used(self._visible)
         try:
             starting = []
             for command in self._commands:
@@ -155,7 +158,7 @@ class EngineServers:
         """End the groups, the last started first, and wait until their GPU memory is free."""
         while self._running:
             self._running.pop().stop(30.0)
-        wait_for_gpu_memory(self._gpu_bytes)
+        wait_for_gpu_memory(self._gpu_bytes, self._visible)
 
     def _start(self, command: ServerCommand) -> OwnedProcess:
         process = OwnedProcess(command.argv, log=command.log, label=command.label, env=self._environment)
@@ -293,17 +296,19 @@ def _answers(command: ServerCommand) -> bool:
         return False
 
 
-def gpu_memory_used() -> int | None:
-    """Bytes in use on all GPUs, None without nvidia-smi or a GPU."""
-    numbers = nvidia_smi("memory.used", "noheader,nounits")
+def gpu_memory_used(visible: str | None) -> int | None:
+    """Bytes in use on the GPUs of CUDA_VISIBLE_DEVICES, on all where it is not set; None where nvidia-smi does not tell."""
+    numbers = nvidia_smi("memory.used", "noheader,nounits", visible)
     return sum(map(int, numbers)) << 20 if numbers and all(n.isdigit() for n in numbers) else None
 
 
-def wait_for_gpu_memory(before: int | None, timeout_s: float = _GPU_FREE_TIMEOUT_S) -> None:
-    """Wait until the GPUs hold no more than `before` bytes and a little. Raises EngineError past the time-out."""
+def wait_for_gpu_memory(
+    before: int | None, visible: str | None, timeout_s: float = _GPU_FREE_TIMEOUT_S
+) -> None:
+    """Wait until those GPUs hold no more than `before` bytes and a little. Raises EngineError past the time-out."""
     deadline = time.monotonic() + timeout_s
     while before is not None:
-        used = gpu_memory_used()
+        used = gpu_memory_used(visible)
         if used is None or used <= before + _GPU_SLACK_BYTES:
             return
         if time.monotonic() > deadline:
