@@ -16,23 +16,27 @@ if workflow.is_main_process:
 
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.parent import announce
-from workflow.hyperkv.base.surroundings import settle
+from workflow.hyperkv.base.surroundings import (
+    output_cache_is_set,
+    put_own_python_first,
+    require_scheduler,
+    settle,
+)
 from workflow.hyperkv.config.code import check_modules, code, plugin_modules
 from workflow.hyperkv.config.config_text import require_readable
 from workflow.hyperkv.config.models.engines import PAIRS
-from workflow.hyperkv.config.plan import (
+from workflow.hyperkv.config.environments import (
     ENVIRONMENTS,
     LOADGEN_ENVIRONMENT,
     made_model_dir,
     packaged,
     python_of,
-    requested_gpus,
     requirements_of,
     weights_options,
 )
+from workflow.hyperkv.config.plan import requested_gpus
 from workflow.hyperkv.config.scenarios import selected
 from workflow.hyperkv.run.stages import Stages
-from workflow.hyperkv.machine.interpreter import output_cache_is_set, put_own_python_first, require_scheduler
 from workflow.hyperkv.run.as_module import over_defaults, require_own_folder
 from workflow.hyperkv.run.asked import Asked
 from workflow.hyperkv.run.closing import closing_lines

@@ -13,7 +13,7 @@ import pytest
 from tests.model_configs import QWEN2_5_7B, QWEN3_VL_30B
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.build.make_model import word_of, write_model_folder, write_packaged_model
-from workflow.hyperkv.config.plan import made_model_dir, packaged, requirements_of, weights_options
+from workflow.hyperkv.config.environments import made_model_dir, packaged, requirements_of, weights_options
 from workflow.hyperkv.models.geometry import load_geometry
 
 TINY = Path("config/models/tiny-llama.json")

@@ -1,11 +1,13 @@
 """README and docs: short, linked, and with commands, rooms and settings that exist."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.kept import H100, KEPT
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
@@ -34,14 +36,38 @@ def test_another_run_is_another_front(tmp_path):
     page.with_suffix("").mkdir()
     (page.with_suffix("") / "pays.svg").write_text("<svg/>")
     page.write_text("# Run\n\n> SSD pays for 9.\n> Not more.\n\n| a |\n")
-    readme, picture = tmp_path / "README.md", tmp_path / "pays.svg"
+    readme, picture, listed = tmp_path / "README.md", tmp_path / "pays.svg", tmp_path / "kept.md"
     readme.write_text(README.read_text())
-    front.main(pages=tmp_path, picture=picture, readme=readme)
+    listed.write_text("# Kept\n\n<!-- runs -->\n<!-- end of runs -->\n")
+    kept = tmp_path / "kept"
+    shutil.copytree(H100, kept / "laptop" / "2026-12-01")
+    gone = tmp_path / "h100-2026-11-24-old.md"
+    gone.with_suffix("").mkdir()
+    gone.touch()
+    front.main(pages=tmp_path, picture=picture, readme=readme, kept=kept, listed=listed)
+    assert not gone.exists()
+    assert not gone.with_suffix("").exists()
+    assert page.exists()
+    line = "- [laptop/2026-12-01](../../docs/results/laptop-2026-12-01.md): Llama-3.1-8B on an H100, LMCache in a server\n"
+    assert listed.read_text() == f"# Kept\n\n<!-- runs -->\n{line}<!-- end of runs -->\n"
+    assert "<!-- answer on GPUs -->\n<!-- end of answer on GPUs -->" in readme.read_text()
     told = readme.read_text().partition("<!-- answer -->\n")[2].partition("<!-- end of answer -->")[0]
     link = "[The run of 2026-12-01](docs/results/laptop-2026-12-01.md)"
     assert told == f"> SSD pays for 9.\n> Not more.\n\n{link}\n"
     assert picture.read_text() == "<svg/>"
     assert readme.read_text().count("\n## ") == README.read_text().count("\n## ")
+
+
+def test_kept_runs_are_listed():
+    assert front.runs_list(KEPT) in front.LIST.read_text(), "run `make docs`"
+
+
+def test_a_block_that_is_gone_is_named(tmp_path):
+    (tmp_path / "README.md").touch()
+    with pytest.raises(
+        UserError, match="there are no lines <!-- runs --> and <!-- end of runs -->; put them back"
+    ):
+        front.write_between(tmp_path / "README.md", "runs", "")
 
 
 def test_the_newest_run_is_the_last_of_those_with_the_picture(tmp_path):

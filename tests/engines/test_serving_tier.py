@@ -15,14 +15,15 @@ import yaml
 from tests.helpers import eventually
 from tests.stores.conftest import store_config
 from tests.workflow_helpers import merged
+from workflow.hyperkv.base.surroundings import import_path
 from workflow.hyperkv.config.config import checked
-from workflow.hyperkv.config.plan import made_model_dir, measured_workload, sweep_spec
+from workflow.hyperkv.config.environments import made_model_dir
+from workflow.hyperkv.config.plan import measured_workload, sweep_spec
 from workflow.hyperkv.connectors.vllm_own import variables as own_variables
 from workflow.hyperkv.engines.vllm import lmcache
 from workflow.hyperkv.engines.vllm.command import command, settings_of, variables
 from workflow.hyperkv.engines.vllm.server import EngineServers, ServerCommand
 from workflow.hyperkv.engines.vllm.single import Answer, send
-from workflow.hyperkv.machine.interpreter import import_path
 from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.stores.base import Store

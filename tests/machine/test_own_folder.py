@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from tests.helpers import eventually, mounted_tmpfs, refused
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.base.folders import HELD
 from workflow.hyperkv.machine import own_folder as module
-from workflow.hyperkv.machine.own_folder import MARK, alone_on, own_folder
+from workflow.hyperkv.machine.own_folder import MARK, SOCKET_PATH_BYTES, alone_on, own_folder, socket_folder
 
 SOMEBODY = 12345  # no user of this machine
 REPOSITORY = Path(__file__).parents[2]
@@ -514,3 +515,16 @@ def test_a_folder_that_cannot_be_measured_on(tmp_path):
     with pytest.raises(UserError, match=r"TMPDIR: cannot write in .*file: Not a directory"):
         with own_folder(tmp_path / "file", "x", "TMPDIR"):
             pass
+
+
+@pytest.mark.parametrize("spare", [0, 1], ids=["fits", "too deep"])
+def test_a_socket_has_a_path_that_the_kernel_takes_however_deep_tmpdir_is(tmp_path, monkeypatch, spare):
+    below = len("/hyperkv-01234567/data dir/socket")
+    above = tmp_path / ("d" * (SOCKET_PATH_BYTES - below - len(f"{tmp_path}/") + spare))
+    above.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(above))
+    with socket_folder() as folder, socket.socket(socket.AF_UNIX) as listener:
+        assert folder.parent == (Path("/tmp") if spare else above)
+        (folder / "data dir").mkdir()
+        listener.bind(str(folder / "data dir" / "socket"))
+    assert not folder.exists()

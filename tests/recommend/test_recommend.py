@@ -87,9 +87,8 @@ ROCKSDB = {"rocksdb.write_buffer_size": 8, "rocksdb.write_options.disable_wal": 
     ],
     ids=lambda own: f"{own['name']}-{own.get('socket', 'tcp')}-{own.get('processes', 1)}",
 )
-def test_what_is_written_starts_keeps_a_value_and_ends(own, real, tmp_path_factory):
-    tmp_path = tmp_path_factory.mktemp("r")  # short: a unix socket's path has 107 characters at most
-    recommendation, folder = written(files_for(real, own, tmp_path), tmp_path / "files")
+def test_what_is_written_starts_keeps_a_value_and_ends_in_however_deep_a_folder(own, real, tmp_path):
+    recommendation, folder = written(files_for(real, own, tmp_path), tmp_path / f"files{'-' * 100}")
     checks = check(recommendation, folder, NO_ENGINE)
     started = [item for item in checks if item.what.endswith(".sh") and item.what.startswith("store")]
     assert len(started) == own.get("processes", 1)
@@ -99,6 +98,14 @@ def test_what_is_written_starts_keeps_a_value_and_ends(own, real, tmp_path_facto
     assert next(item.detail for item in checks if item.what == "vllm.sh").startswith(
         ("no engine", "there is no such")
     )
+
+
+def test_a_data_dir_too_deep_for_the_stores_socket_is_noted_and_a_shorter_one_is_not(real):
+    own = scenario("valkey", "striped", socket="unix")
+    for letters, told in ((90, False), (91, True)):
+        files = files_for(real, own, Path("/" + letters * "d"))
+        found = [note for note in files.notes if "the kernel takes 107; set recommend.data_dir to a" in note]
+        assert bool(found) is told, letters
 
 
 def test_a_setting_that_the_server_runs_without_is_an_error(real, tmp_path):

@@ -1,7 +1,11 @@
 """Pages of the committed reference runs, and of variations of their tables, by the stages themselves."""
 
+import atexit
 import json
+from functools import cache
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 import pandas as pd
 import yaml
@@ -12,11 +16,13 @@ from tests.tables.pays_rows import pair, table_of
 from tests.workflow_helpers import merged
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import cost_spec, recommend_spec
+from workflow.hyperkv.figures import looks
 from workflow.hyperkv.figures.latency import draw_latency
 from workflow.hyperkv.figures.pays import draw_pays
 from workflow.hyperkv.figures.style import save
 from workflow.hyperkv.recommend import choose_scenario
 from workflow.hyperkv.report import make_page, make_run_page
+from workflow.hyperkv.stores import registry
 from workflow.hyperkv.tables.cells import cells_table
 from workflow.hyperkv.tables.latency import latency_table
 from workflow.hyperkv.tables.ratios import ratios_table
@@ -131,8 +137,21 @@ def default_configuration() -> dict:
 
 
 def kept_pictures(reference: Path = LAPTOP) -> list[Path]:
-    """The pictures of a kept run's page in docs."""
-    return sorted((PICTURES / kept(reference).name).glob("*.svg"))
+    """The pictures of a kept run's page: those in docs, or drawn."""
+    run = kept(reference)
+    return sorted((PICTURES / run.name).glob("*.svg")) or drawn_pictures(reference)
+
+
+@cache
+def drawn_pictures(reference: Path) -> list[Path]:
+    """The pictures that a kept run's page would have."""
+    run, folder = kept(reference), Path(mkdtemp())
+    atexit.register(rmtree, folder)
+    looks.know(registry.looks())
+    make_run_page.drawn(
+        run, make_run_page.tables_of(run, json.loads(cost_spec(default_configuration()))), folder
+    )
+    return sorted(folder.glob("*.svg"))
 
 
 def page_of(

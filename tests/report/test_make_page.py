@@ -132,7 +132,7 @@ def test_four_figures_with_titles_alternatives_and_captions(laptop):
 def test_what_is_code_in_a_caption_is_code_on_the_page_and_on_a_runs_page(tmp_path):
     page = page_of(tmp_path / "page", few_cells()).read_text()
     captions = re.findall("<figcaption>(.*?)</figcaption>", page, re.DOTALL)
-    told = Path("docs/results", f"{kept(LAPTOP).name}.md").read_text()
+    told = make_page.paragraph(Path("workflow/report/figures/cost.rst").read_text())
     code = [word for caption in captions for word in re.findall("<code>(.*?)</code>", caption)]
     assert code == ["cost_sensitivity.csv"]
     assert "`cost_sensitivity.csv` has every price" in told

@@ -11,19 +11,19 @@ import pytest
 import yaml
 
 from tests.helpers import command
-from tests.kept import H100, KEPT, LAPTOP, kept
+from tests.kept import H100, KEPT, LAPTOP, kept, repeated
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import break_even_spec, cost_spec, predict_spec
 from workflow.hyperkv.predict import predict_break_even, predict_hit_rates
 from workflow.hyperkv.records.kept_run import ABOUT, write_run
-from workflow.hyperkv.report import make_run_page
-from workflow.hyperkv.report.rows import Table
+from workflow.hyperkv.report import gpu_answer, make_run_page
+from workflow.hyperkv.report.rows import Table, markdown
 from workflow.hyperkv.report.run_rows import machine_rows
 from workflow.hyperkv.stores.registry import looks
 
-PAGES = Path("docs/results")
+PAGES, TITLES = Path("docs/results"), make_run_page.TITLES
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 RUN_AGAIN = "run `make docs`"
 
@@ -48,14 +48,19 @@ def predicted(config, tmp_path_factory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def make(config, predicted, tmp_path_factory):
-    """Make the page of a run, of each folder once: its text and its pictures."""
+    """Make the page of a run, of each folder once: its text and its pictures. Of kept runs the earlier ones are beside it."""
 
     @cache
     def made(folder: Path) -> tuple[str, dict[str, str]]:
         name, out = kept(folder).name, tmp_path_factory.mktemp("page")
         captions = sorted(Path("workflow/report/figures").glob("*.rst"))
+        earlier = [
+            path
+            for path in sorted(KEPT, key=lambda path: path.name)
+            if folder in KEPT and path.name < folder.name
+        ]
         command(
-            make_run_page, "--run", folder, "--captions", *captions,
+            make_run_page, "--run", folder, "--earlier", *earlier, "--captions", *captions,
             "--stores", json.dumps(looks()), "--spec", cost_spec(config), "--predicted", *predicted,
             "--gpus", *config["break_even"]["gpus"], "--out", out / f"{name}.md", "--figures", out / name,
         )  # fmt: skip
@@ -101,17 +106,26 @@ def test_another_record_is_another_page(make, tmp_path):
     write_run(folder, run_.about, records, map(str, range(len(records))))
     after, others = make(folder)
     assert before.count("\n") == after.count("\n")
-    row = re.compile(r"\| h100_none +\| +20 \| +(\S+)")
+    row = re.compile(r"\| h100_none +\| +20 \| +- \| +- \| +(\S+)")
     assert [float(row.search(text)[1]) for text in (before, after)] == [9.27, pytest.approx(18.5, abs=0.1)]
+    ratio = re.compile(r"\| h100_dram +\| +20 \| +(\S+)")
+    assert [float(ratio.search(text)[1]) for text in (before, after)] == [1.11, 0.555]
     assert others["tier_tradeoff"] != pictures["tier_tradeoff"]
     assert others["latency"] == pictures["latency"]
 
 
-def test_a_run_without_a_dram_pool_is_compared_with_recompute(make):
-    folder = next(path for path in KEPT if path.name.endswith("documents"))
-    text, _ = make(folder)
-    assert "scenario q_none serves 0.656 times the requests of the best SSD scenario" in text
-    assert "q_none over each scenario, paired by repeat." in text
+@pytest.mark.parametrize("folder", [H100, *(path for path in KEPT if kept(path).of("single"))], ids=str)
+def test_a_page_of_a_real_engine_is_short(folder, make):
+    text, pictures = make(folder)
+    prose = [line for line in text.splitlines() if not line.startswith(("|", "<!--", "!["))]
+    assert len(" ".join(prose).split()) <= 400
+    assert len(pictures) <= 3
+
+
+def test_a_page_of_a_real_engine_begins_with_what_its_ssd_is_good_for(make):
+    answer = [line for line in make(H100)[0].splitlines() if line.startswith("> ")]
+    assert answer == [f"> {sentence}" for sentence in gpu_answer.answer([kept(H100)])]
+    assert answer[-1] == "> One repeat, so no intervals."
 
 
 def test_a_page_says_what_a_store_must_deliver_to_every_model_and_gpu(make, predicted):
@@ -141,9 +155,30 @@ def test_a_page_says_what_a_store_must_deliver_to_every_model_and_gpu(make, pred
     assert "What a store must deliver" not in make(H100)[0]
 
 
+def test_a_store_behind_devices_is_drawn_over_their_gbps(make, tmp_path):
+    run_ = kept(H100)
+    records = [*run_.records]
+    for gbps in (2, 8):
+        for record in repeated(run_.of("cell"), lambda _, repeat: 1.0, 1):
+            if record["scenario"] == "h100_striped_mp":
+                record["scenario"] = f"h100_striped_mp-{gbps}gbps"
+                record["spec"]["scenario"]["shape"] = {"read_gbps": gbps, "latency_us": None}
+                record["evidence"] |= {"shaped_read_gbps": 0.99 * gbps, "shaped_read_share": 0.99}
+                records.append(record)
+    folder = tmp_path / "h100" / H100.name
+    about = run_.about.model_copy(update={"figures": ["latency", "tier_tradeoff", "array"]})
+    write_run(folder, about, records, map(str, range(len(records))))
+    text, pictures = make(folder)
+    titles = [TITLES[name] for name in ("latency", "tier_tradeoff", "array")]
+    assert re.findall("^## (.*)$", text, re.MULTILINE)[:3] == titles
+    assert "GB/s of the device" in pictures["array"] or pictures["array"].count("<path") > 50
+    assert re.search(r"\| h100_striped_mp-8gbps +\| +20 \|", text)
+
+
 def test_what_is_not_valid_is_marked_and_listed(make):
     text, _ = make(H100)
     assert re.search(r"\| ○ h100_striped_mp_disk +\| +20 \|", text)
+    assert re.search(r"\| h100_striped_mp_disk +\| 20 clients +\| the store", text)
     assert "the store served 19,429,421,805 bytes, the engine loaded 19,696,451,584" in text
 
 
@@ -174,7 +209,7 @@ def test_scenarios_that_are_not_alike_are_not_drawn_together(make, tmp_path):
 
 def test_a_table_as_markdown_keeps_its_columns():
     table = Table(["name", "n"], [["a|b", "1"], ["c", "2"]], (1,), (1,))
-    lines = make_run_page.markdown(table).splitlines()
+    lines = markdown(table).splitlines()
     assert [line.replace(" ", "") for line in lines] == [
         "|name|n|",
         "|:-------|----:|",
@@ -204,4 +239,4 @@ def test_the_engine_s_versions_are_those_of_its_own_environment():
         "loadgen": {"versions": {"aiperf": "0.13.0"}},
     }
     told = dict(machine_rows([environment]))["versions"]
-    assert told == "numpy 2.4.6, torch 2.13.0, vllm 0.32.0, aiperf 0.13.0"
+    assert told == "vllm 0.32.0, torch 2.13.0, aiperf 0.13.0"

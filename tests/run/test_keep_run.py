@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.kept import LAPTOP, kept, spread_out
 from workflow.hyperkv.records.kept_run import read_run
 from workflow.hyperkv.records.record_file import Identity, write_records
 from workflow.hyperkv.run.asked import Asked
+from workflow.hyperkv.run.keep_run import figures_of, measured, used
 from workflow.hyperkv.run.stages import Stages
 
 BASE = ("config/scenarios.yaml", "config/config.yaml")
@@ -134,6 +136,29 @@ def test_what_was_measured_with_another_model_is_refused_with_its_file(tmp_path)
     assert done.returncode == 2
     told = r"measured with other contents of config/models/\S+\.json, config/gpus/\S+\.yaml; keep a run with"
     assert re.search(told, done.stderr), done.stderr
+
+
+def test_a_real_engines_page_gets_three_figures_or_those_that_are_named(tmp_path):
+    (tmp_path / "figures").mkdir()
+    for name in ("array", "chunk", "cost", "hit_rate", "latency", "tier_tradeoff"):
+        (tmp_path / "figures" / f"{name}.png").touch()
+    assert figures_of({"engine": "vllm"}, tmp_path) == ["latency", "tier_tradeoff", "array"]
+    (tmp_path / "figures" / "array.png").unlink()
+    assert figures_of({"engine": "vllm"}, tmp_path) == ["latency", "tier_tradeoff", "cost"]
+    assert len(figures_of({"engine": "replay"}, tmp_path)) == 5
+
+
+def test_scenarios_behind_a_device_are_kept_with_what_was_put_behind_it(tmp_path):
+    cell = next(
+        each for each in kept(LAPTOP).of("cell") if each["scenario"] == "files" and each["repeat"] == 1
+    )
+    names = ("files", "files-0_5gbps", "files-2gbps", "other-2gbps")
+    spread_out([cell | {"scenario": name} for name in names], tmp_path)
+    asked = SimpleNamespace(wanted=lambda path: None)
+    configuration = {"experiment": {"scenarios": ["none", "files"]}}
+    found = [record["scenario"] for _, record in measured(tmp_path, configuration, asked)]
+    assert sorted(found) == ["files", "files-0_5gbps", "files-2gbps"]
+    assert list(used({"none": {}, "files": {}}, [{"scenario": name} for name in found])) == ["files"]
 
 
 def test_a_calibration_is_kept_too(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.engines.vllm.slices import scenario
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.engines.vllm import lmcache
+from workflow.hyperkv.engines.vllm import refusals
 from workflow.hyperkv.engines.vllm.metrics import counters
 from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import store_class
@@ -58,11 +58,11 @@ def test_settings_are_the_clients_variables_and_its_folder_is_ours(tmp_path):
 
 def test_a_chunk_is_vllms_block():
     own = scenario("mooncake", "mooncake", chunk_tokens=64)
-    lmcache.check(own, "cpu", 64, 1 << 20, GIB)
+    refusals.check(own, "cpu", 64, 1 << 20, GIB)
     with pytest.raises(
         UserError, match="chunk_tokens: vLLM gives Mooncake its blocks of 32 tokens; choose 32"
     ):
-        lmcache.check(own, "cpu", 32, 1 << 20, GIB)
+        refusals.check(own, "cpu", 32, 1 << 20, GIB)
 
 
 def test_loads_and_saves_are_told_apart_and_hits_of_files_are_the_masters():

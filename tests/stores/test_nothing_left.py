@@ -160,19 +160,19 @@ WAYS = [_a_cell, _a_profile, _a_trial, _layers]
 @pytest.mark.parametrize(("store", "way"), [*(("valkey", way) for way in WAYS), ("rocksdb", _a_cell)])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_store_that_does_not_start_leaves_no_folder_and_no_process(
-    store, fault, way, tmp_path, password, monkeypatch
+    store, fault, way, tmp_path, tmp_path_factory, password, monkeypatch
 ):
     monkeypatch.setattr(stations, "memory_folder", lambda folder, needed: MemoryFolder(folder))
     spec = spec_of(tmp_path, "files")
     spec["scenario"] |= VALKEY | {"password_file": str(password.file)} if store == "valkey" else ROCKSDB
     spec["scenario"] |= {"socket": "unix", "dram_pool_bytes": None}
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    sockets = tmp_path_factory.mktemp("t")  # in a deeper one they are elsewhere
+    monkeypatch.setenv("TMPDIR", str(sockets))
     monkeypatch.setattr("tempfile.tempdir", None)
-    (tmp_path / "tmp").mkdir()
     held = fault(spec["scenario"], monkeypatch) or contextlib.nullcontext()
     with held, pytest.raises((UserError, StoreError, KeyboardInterrupt)):
         way(spec, tmp_path / "logs")
-    for name in ("data", "memory", "tmp"):
-        assert not (tmp_path / name).exists() or list((tmp_path / name).iterdir()) == []
+    for folder in (tmp_path / "data", tmp_path / "memory", sockets):
+        assert not folder.exists() or list(folder.iterdir()) == []
     children = psutil.Process().children(recursive=True)
     assert not [child for child in children if child.status() != psutil.STATUS_ZOMBIE]

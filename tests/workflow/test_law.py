@@ -1,4 +1,4 @@
-"""The law of the house: a result's path names its maker."""
+"""The law of the house: a result's path names its maker; and its size: of a module, of a room."""
 
 import ast
 import re
@@ -82,6 +82,8 @@ def words(call: ast.Call | None) -> list[str]:
 
 RULES = [rule for path in sorted(Path("workflow/rules").glob("*.smk")) for rule in rules_of(path)]
 
+MAKERS = {rule.module for rule in RULES if rule.module.split(".")[0] in VERBS}
+
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_a_rule_a_module_and_a_result_share_a_name(rule):
@@ -130,3 +132,19 @@ def test_every_table_has_its_columns_described():
 def test_every_figure_has_its_caption():
     figures = {rule.module.removeprefix("figures.") for rule in RULES if rule.module.startswith("figures.")}
     assert {path.stem for path in Path("workflow/report/figures").glob("*.rst")} == figures
+
+
+def test_a_module_is_short_enough_to_be_read_at_once():
+    lengths = {str(path): len(path.read_text().splitlines()) for path in Path("workflow").rglob("*.py")}
+    assert len(lengths) > 400
+    assert {path: lines for path, lines in lengths.items() if lines > 350} == {}
+
+
+def test_a_room_has_few_modules():
+    """Beside a module for each figure and table, and the plugin, which is installed as it lies."""
+    rooms: dict[str, set[str]] = {}
+    for path in Path("workflow/hyperkv").rglob("*.py"):
+        if path.stem != "__init__" and f"{path.parent.name}.{path.stem}" not in MAKERS:
+            rooms.setdefault(str(path.parent), set()).add(path.stem)
+    assert len(rooms) > 30
+    assert {room: names for room, names in rooms.items() if len(names) > 16} == {}

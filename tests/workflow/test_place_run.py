@@ -57,6 +57,7 @@ def test_a_killed_job_leaves_keys_that_the_next_run_deletes(tmp_path):
         assert len(server.keys_of_others()) > 1
         status, output = checkout.snakemake("results/sweep/there/1.jsonl")
         assert status == 0, output
+        assert f"hyperkv: place.addresses: {server.address} is another run's (process " in output
         assert server.keys_of_others() == {}
         records = read_records(checkout / "results/sweep/there/1.jsonl")
         assert any("a run which broke off had left" in line for record in records for line in record["notes"])

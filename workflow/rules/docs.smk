@@ -6,7 +6,7 @@ rule make_run_page:
     input:
         about="results/reference/{machine}/{date}/run.yaml",
         run=multiext("results/reference/{machine}/{date}/", "machine.json", "records.jsonl"),
-        captions=collect("workflow/report/figures/{figure}.rst", figure=[*FIGURES, "latency", "cost"]),
+        captions=collect("workflow/report/figures/{figure}.rst", figure=DRAWN),
         gpus=CONFIG["break_even"]["gpus"],
         predicted=[rules.predict_hit_rates.output[0], rules.predict_break_even.output.table],
     output:
@@ -23,10 +23,15 @@ rule make_run_page:
     params:
         code=code("report.make_run_page"),
         run=subpath(input.about, parent=True),
+        earlier=lambda page: [
+            f"results/reference/{machine}/{date}"
+            for date, machine in sorted(zip(KEPT.date, KEPT.machine))
+            if date < page.date
+        ],
         stores=LOOKS,
         spec=spec("write_cost"),
     shell:
-        "python -m workflow.hyperkv.report.make_run_page --run {params.run:q}"
+        "python -m workflow.hyperkv.report.make_run_page --run {params.run:q} --earlier {params.earlier:q}"
         " --captions {input.captions:q} --stores {params.stores:q} --spec {params.spec:q}"
         " --predicted {input.predicted:q} --gpus {input.gpus:q} --out {output.page:q} --figures {output.figures:q} 2> {log:q}"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.engines.vllm.slices import ENDPOINT, HELD, offload, scenario
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.connectors.gated import fed
-from workflow.hyperkv.engines.vllm import lmcache
+from workflow.hyperkv.engines.vllm import lmcache, refusals
 from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import store_class
 from workflow.plugin.lmcache_striped.cache_settings import settings_from
@@ -328,7 +328,7 @@ def test_on_a_cpu_the_copy_between_vllms_cache_and_its_pool_is_ours():
 )
 def test_refused_with_the_reason_and_the_mend(own, device, words):
     with pytest.raises(UserError) as raised:
-        lmcache.check(own, device, 16, 1 << 20, 4 * GIB)
+        refusals.check(own, device, 16, 1 << 20, 4 * GIB)
     assert words in str(raised.value)
     assert str(raised.value).startswith("scenario s: ")
     assert "\n" not in str(raised.value)
@@ -337,12 +337,12 @@ def test_refused_with_the_reason_and_the_mend(own, device, words):
 @pytest.mark.parametrize("connector", ["resp", "striped"])
 def test_lmcache_inside_vllm_is_refused_on_a_cpu_and_there_alone(connector):
     with pytest.raises(UserError, match=r"scenario s: .*choose connector mp, striped_mp or direct_mp"):
-        lmcache.require_served_on(scenario("valkey", connector), "cpu")
-    lmcache.require_served_on(scenario("valkey", connector), "cuda")
-    lmcache.require_served_on(scenario("valkey", "striped_mp"), "cpu")
-    lmcache.require_served_on({"name": "s", "tier": "none"}, "cpu")
+        refusals.require_served_on(scenario("valkey", connector), "cpu")
+    refusals.require_served_on(scenario("valkey", connector), "cuda")
+    refusals.require_served_on(scenario("valkey", "striped_mp"), "cpu")
+    refusals.require_served_on({"name": "s", "tier": "none"}, "cpu")
 
 
 def test_a_small_staging_buffer_is_named_by_its_own_key():
     with pytest.raises(UserError, match=r"vllm\.staging_bytes: 2 MiB hold 2 chunks"):
-        lmcache.check(scenario("valkey", "resp"), "cuda", 16, 1 << 20, 2 << 20)
+        refusals.check(scenario("valkey", "resp"), "cuda", 16, 1 << 20, 2 << 20)

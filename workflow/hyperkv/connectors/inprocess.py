@@ -8,7 +8,8 @@ import numpy as np
 
 from ...plugin.lmcache_striped.base import leading_true
 from ..base.errors import UserError
-from ..stores.base import LocalStore, Store
+from ..stores.base import Store
+from ..stores.local import LocalStore
 from .base import Items, SpreadConnector
 
 

@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -35,6 +36,8 @@ _FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LONGEST_MARK = 1 << 16
 _ENDING_S = 10.0
 _UNFINISHED_S = 600.0
+SOCKET_PATH_BYTES = 107  # of a unix socket at most: sun_path of unix(7) without its end
+_BELOW_TMPDIR = len("/hyperkv-01234567/data dir/socket")  # the longest of those that are made
 
 
 class Mark(BaseModel):
@@ -96,6 +99,13 @@ def own_folder(parent: Path, what: str, key: str = "data_dir") -> Iterator[Path]
     finally:
         own.remove()
         os.close(above)
+
+
+def socket_folder() -> contextlib.AbstractContextManager[Path]:
+    """A new folder for unix sockets, see own_folder: in TMPDIR, or in /tmp where that is too deep for the kernel."""
+    above = tempfile.gettempdir()
+    deep = len(os.fsencode(above)) + _BELOW_TMPDIR > SOCKET_PATH_BYTES
+    return own_folder(Path("/tmp" if deep else above), "a socket", "TMPDIR")
 
 
 class _Own:

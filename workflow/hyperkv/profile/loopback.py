@@ -15,7 +15,6 @@ import contextlib
 import socket
 import struct
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from ...plugin.lmcache_striped.channels import Channel
 from ...plugin.lmcache_striped.deadline import Deadline, Endpoint
 from ..base.errors import StoreError
 from ..machine.accepting import Acceptor, on_threads
-from ..machine.own_folder import own_folder
+from ..machine.own_folder import socket_folder
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port
 from ..stores.base import GRACE_S
 from ..workloads.payload import aligned_buffer
@@ -48,7 +47,7 @@ class Loopback:
     def __enter__(self) -> Loopback:
         with self._stack as stack:
             if self._unix:
-                folder = stack.enter_context(own_folder(Path(tempfile.gettempdir()), "a socket", "TMPDIR"))
+                folder = stack.enter_context(socket_folder())
                 self._endpoint = Endpoint(LOOPBACK, 0, path=f"{folder}/socket")
                 place = ["--unix", f"{folder}/socket"]
             else:

@@ -22,7 +22,8 @@ from ..machine.meters import thread_cpu_s, threads_since
 from ..machine.node import data_dir_of
 from ..machine.own_folder import own_folder
 from ..records.kinds.profile import Moved
-from ..stores.base import LocalStore, Store, StoreConfig
+from ..stores.base import Store, StoreConfig
+from ..stores.local import LocalStore
 from ..stores.registry import store_class
 from ..workloads.payload import Payload, aligned_buffer, slots
 from .loopback import Loopback

@@ -31,7 +31,8 @@ from ..connectors.registry import make_connector, options_of
 from ..machine.node import data_dir_of
 from ..machine.own_folder import own_folder
 from ..records.kinds.profile import Point, PointOperation
-from ..stores.base import Counters, LocalStore, Store, StoreConfig
+from ..stores.base import Counters, Store, StoreConfig
+from ..stores.local import LocalStore
 from ..stores.registry import make_store, store_class
 from ..workloads.payload import Payload, aligned_buffer, slots
 from .points import points_of

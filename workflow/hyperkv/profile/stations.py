@@ -16,7 +16,8 @@ from ..cells.point import on_each
 from ..connectors.registry import options_of
 from ..machine.memory_dir import memory_folder
 from ..records.kinds.profile import Moved, Rung
-from ..stores.base import LocalStore, Store
+from ..stores.base import Store
+from ..stores.local import LocalStore
 from ..stores.registry import make_store, store_class
 from ..stores.server import ServerStore
 from . import engine_layers

@@ -23,6 +23,7 @@ from ...plugin.lmcache_striped.secret import Secret
 from ..base.cli import run_stage
 from ..base.errors import StoreError, UserError, printable
 from ..base.options import Spec
+from ..machine.own_folder import socket_folder
 from ..machine.processes import LOOPBACK, OwnedProcess, free_port
 from ..records.frames import read_json
 from ..stores.applied import told_by
@@ -97,10 +98,15 @@ def check_server(server: Mapping[str, Any], folder: Path) -> Check:
     script = (folder / server["script"]).absolute()
     store = cast("type[ServerStore]", store_class(server["store"]))
     wanted = {key: value for key, value in server["settings"].items() if key not in _OVERRIDDEN}
-    with tempfile.TemporaryDirectory(prefix="hyperkv-check-", dir=folder) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="hyperkv-check-", dir=folder.absolute()) as scratch,
+        socket_folder() as short,
+    ):
         port = free_port()
-        place = {"HYPERKV_PORT": str(port), "HYPERKV_DIR": os.path.join(scratch, "data dir")}
-        log = Path(scratch) / "log"
+        directory, log = short / "data dir", Path(scratch) / "log"
+        (real := Path(scratch) / directory.name).mkdir()
+        directory.symlink_to(real)  # its files beside the others, its socket by a path that the kernel takes
+        place = {"HYPERKV_PORT": str(port), "HYPERKV_DIR": str(directory)}
         process = OwnedProcess(["sh", str(script)], log=log, label=server["script"], env=place)
         try:
             process.start()

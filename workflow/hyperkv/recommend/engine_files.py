@@ -14,7 +14,7 @@ from ..cells.cell import CellSpec
 from ..connectors import vllm_own
 from ..connectors.gated import fed, gated
 from ..connectors.registry import DIRECT, STRIPED
-from ..engines.vllm import lmcache
+from ..engines.vllm import lmcache, refusals
 from ..engines.vllm.command import command, settings_of, variables, weights_of
 from ..engines.vllm.running import context_tokens, saved_bytes
 from ..machine.processes import LOOPBACK
@@ -54,9 +54,9 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     check_settings(settings, geometry, "")
     share = kv_share(geometry, tensor_parallel_of(settings))
     chunk_bytes, staging = share.stored_bytes(scenario["chunk_tokens"]), settings["staging_bytes"]
-    lmcache.require_served_on(scenario, settings["device"])
+    refusals.require_served_on(scenario, settings["device"])
     without_runs = {"place": {**scenario["place"], "consent": True}} if scenario.get("place") else {}
-    lmcache.check(
+    refusals.check(
         {**scenario, **without_runs}, settings["device"], settings["block_tokens"], chunk_bytes, staging
     )
     endpoints = _endpoints(scenario, place, files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import resource
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from ...plugin.lmcache_striped.secret import Secret
 from ..cells.cell import CellSpec
+from ..machine.own_folder import SOCKET_PATH_BYTES
 from ..models.gpus import kv_share
 from ..stores.base import StoreConfig
 from ..stores.registry import make_store
@@ -47,6 +49,12 @@ def _add_server(files: Files, store: ServerStore, suffix: str, scenario: str, pl
     with store.placed(installed):
         argv, moved = store.command(config.port), store.moved(config.port)
         wanted, read = store.wanted(config.port), str(store.conf)
+        socket = store.socket_path or ""
+    if (size := len(os.fsencode(socket))) > SOCKET_PATH_BYTES:
+        files.notes.append(
+            f"{script}: its unix socket {socket} has a path of {size} bytes, and the kernel takes {SOCKET_PATH_BYTES}; "
+            "set recommend.data_dir to a folder with a shorter one"
+        )
     if text is not None and conf is not None:
         files.add(conf, text, f"{store.title}'s configuration")
     if (line := store.exposure(config.settings, config.password is not None)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ RECORDS, MACHINE, ABOUT = "records.jsonl", "machine.json", "run.yaml"
 
 
 class About(BaseModel):
-    """run.yaml. code: commits. figures: those that docs show; compared: scenarios in those that compare, all when empty."""
+    """run.yaml. code: commits. figures: those that docs show; compared: scenarios in those that compare, all when empty.
+    answer: README's answer for real GPUs is of it, and of the others that say so."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     title: str
@@ -31,6 +33,7 @@ class About(BaseModel):
     told: str = ""
     figures: list[str]
     compared: list[str] = []
+    answer: bool = False
     configuration: dict[str, Any]
 
 
@@ -53,17 +56,26 @@ class KeptRun:
         return [record for record in self.records if record["record"] in kinds]
 
 
+def name_before_device(scenario: str) -> str:
+    """'files' of 'files-2gbps': a scenario behind a device is named after what was put behind it (config/scenarios.py)."""
+    return re.sub(r"-[^-]+gbps(-[^-]+us)?$", "", scenario)
+
+
 def read_run(folder: Path) -> KeptRun:
     """A kept run. Raises UserError naming a file that is missing, not whole or no such file."""
+    return KeptRun(folder, read_about(folder), read_json(folder / MACHINE), read_jsonl([folder / RECORDS]))
+
+
+def read_about(folder: Path) -> About:
+    """What a kept run was, without its records. Raises UserError."""
     path = folder / ABOUT
     try:
-        about = About.model_validate(
+        return About.model_validate(
             read_mapping(path, "a kept run", "README.md beside them says what is in one")
         )
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    return KeptRun(folder, about, read_json(folder / MACHINE), read_jsonl([folder / RECORDS]))
 
 
 def write_run(folder: Path, about: About, records: Sequence[Mapping[str, Any]], keys: Iterable[str]) -> None:

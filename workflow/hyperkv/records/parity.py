@@ -39,7 +39,7 @@ def comparable_digest(record: Mapping[str, Any]) -> str:
     if "vllm" in shared:
         shared["vllm"] = {key: value for key, value in shared["vllm"].items() if key != "pairs"}
     own = spec["scenario"].get("vllm")
-    return canonical_digest({**shared, "scenario_vllm": own, "gpu_model": record["gpu_model"]})
+    return canonical_digest({**shared, "scenario_vllm": own, "gpu_model": record.get("gpu_model")})
 
 
 def require_parity(rows: pd.DataFrame, vary: Sequence[str], who: str = "figures") -> None:

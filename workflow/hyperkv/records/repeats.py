@@ -21,6 +21,13 @@ def single_anchor(scenario: str, prompt_tokens: float) -> str:
     return f"single-{scenario}-{prompt_tokens:g}"
 
 
+def pass_of(record: Mapping[str, Any], sample: Mapping[str, Any]) -> str:
+    """What a single request was: computed (no tier), saved (computed, and saved to the tier), loaded (the same prompt from it)."""
+    if record["spec"]["scenario"]["tier"] == "none":
+        return "computed"
+    return "saved" if sample["pass"] == "first" else "loaded"
+
+
 def at_common_load(rows: pd.DataFrame) -> pd.DataFrame:
     """Scenarios beside each other: the rows at the highest load that all have; where they share none, each at its own highest."""
     loads = [set(own["load"]) for _, own in rows.groupby("scenario")]

@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-from tabulate import tabulate
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..base.options import Files, Spec
 from ..figures import looks
+from ..figures.array import draw_array
 from ..figures.break_even import draw_break_even
 from ..figures.chunk import draw_chunk
 from ..figures.cost import draw_cost
@@ -27,6 +27,7 @@ from ..figures.hit_rate import draw_hit_rate
 from ..figures.latency import draw_latency
 from ..figures.layers import draw_layers
 from ..figures.pays import draw_pays
+from ..figures.sharing import draw_sharing
 from ..figures.stores import draw_stores
 from ..figures.style import read_table, save
 from ..figures.tier_tradeoff import draw_tier_tradeoff
@@ -36,34 +37,38 @@ from ..predict.place_stores import machine_of, placed_stores_table
 from ..predict.request_time import FITTED
 from ..records.frames import read_csv
 from ..records.hardware import mixed
-from ..records.kept_run import KeptRun, read_run
+from ..records.kept_run import KeptRun, name_before_device, read_about, read_run
 from ..records.templates import filled
+from ..tables.array import array_table
 from ..tables.cells import cells_table
 from ..tables.cost import cost_table, repeats_table, sensitivity_table, values_of
 from ..tables.latency import latency_table
 from ..tables.layers import layers_table
 from ..tables.limits import device_limits, limits_table
 from ..tables.methods.layers_text import WORDS
+from ..tables.methods.over_recompute import cell_ratios, single_ratios
 from ..tables.methods.pays_text import answer, caveat
 from ..tables.methods.predicted_text import counts_words
 from ..tables.pays import pays_table
 from ..tables.predicted import predicted_table
-from ..tables.ratios import ratios_table
 from ..tables.scenarios import scenarios_table
+from ..tables.sharing import sharing_table
 from ..tables.stores import stores_table
-from . import facts, rows, run_rows
-from .answer import price_of_ssd
+from . import facts, gpu_answer, machines, rows, run_rows
 from .make_page import FIGURES, Picture, paragraph
 
 TITLES = FIGURES | {
+    "array": "Which device pays",
     "stores": "Every store alone",
     "layers": "Where the time of a SET and a GET goes",
     "hit_rate": "Predicted hit rate against chunk size",
 }
 DRAWN: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "pays": (draw_pays, ("pays",)),
-    "tier_tradeoff": (draw_tier_tradeoff, ("scenarios", "chunk_tokens")),
     "latency": (draw_latency, ("latency",)),
+    "tier_tradeoff": (draw_tier_tradeoff, ("scenarios", "chunk_tokens")),
+    "array": (draw_array, ("array",)),
+    "sharing": (draw_sharing, ("sharing",)),
     "transport_medium": (draw_transport_medium, ("scenarios", "chunk_tokens")),
     "chunk": (draw_chunk, ("scenarios",)),
     "stores": (draw_stores, ("stores", "limits")),
@@ -81,6 +86,7 @@ Tables = dict[str, pd.DataFrame]
 def main(
     *,
     run: Path,
+    earlier: Files = (),
     captions: Files = (),
     stores: Spec,
     spec: Spec,
@@ -93,6 +99,7 @@ def main(
 
     Args:
         run: folder of results/reference: MACHINE/DATE.
+        earlier: other such folders; those of the same experiment are compared with it.
         captions: the figures' captions, .rst.
         stores: JSON: how stores look.
         spec: JSON: {"prices": {...}, "slo": {...}}.
@@ -107,28 +114,46 @@ def main(
     tables |= placed(kept, tables)
     told = {path.stem: path.read_text() for path in captions}
     pictures = [
-        Picture(name, TITLES[name], f"{figures.name}/{name}.svg", paragraph(told[name]))
+        Picture(name, TITLES[name], f"{figures.name}/{name}.svg", brief(told[name]))
         for name in drawn(kept, tables, figures)
     ]
-    out.write_text(page(kept, tables, pictures))
+    out.write_text(page(kept, tables, pictures, same(kept, earlier)))
+
+
+def same(run: KeptRun, earlier: Sequence[Path]) -> list[machines.Measured]:
+    """The run after the earlier ones of the same experiment; nothing without any."""
+    own = machines.measured_of(run)
+    told = {key: run.about.configuration.get(key) for key in ("engine", "model", "workload")}
+    found = []
+    for folder in earlier:
+        about = read_about(folder)
+        if own.records and told.items() <= about.configuration.items():
+            other = machines.read(folder)
+            found += [] if machines.different(own, other) else [other]
+    return [*found, own] if found else []
+
+
+def brief(caption: str) -> str:
+    """The first two sentences of a caption: what is drawn, and how to read it."""
+    return " ".join(re.split(r"(?<=\.) ", paragraph(caption))[:2])
 
 
 def tables_of(run: KeptRun, spec: Mapping[str, Any], gpus: Sequence[Path] = ()) -> Tables:
     """Every table that a run's records give. spec: prices and SLO, as of rule write_cost. gpus: their files."""
     found: Tables = {}
     if cells := run.of("cell"):
-        chunk = run.about.configuration["figures"]["chunk_tokens"]
         table = cells_table(cells)
-        named = run.about.configuration["figures"]["baseline"]
         repeats = repeats_table(cells, values_of(spec["prices"]), spec["slo"])
         found |= {
             "cells": table,
             "scenarios": scenarios_table(table),
-            "ratios": ratios_table(table, named, chunk),
+            "ratios": cell_ratios(table),
+            "sharing": sharing_table(cells),
         }
         found |= {"cost": cost_table(repeats), "cost_sensitivity": sensitivity_table(repeats, spec["prices"])}
+        found["array"] = array_table(behind_devices(cells), cells, found["cost"])
     if singles := run.of("single"):
-        found["latency"] = latency_table(singles)
+        found |= {"latency": latency_table(singles), "singles": single_ratios(singles)}
     if points := run.of("point"):
         found["stores"] = stores_table(points)
         found["limits"] = limits_table([*run.of("limit"), *device_limits(run.of("baseline"))])
@@ -137,6 +162,12 @@ def tables_of(run: KeptRun, spec: Mapping[str, Any], gpus: Sequence[Path] = ()) 
     if rungs := run.of("rung"):
         found["layers"] = layers_table(rungs)
     return found
+
+
+def behind_devices(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The scenarios that were put behind a device, each with its own name before: 'files' of 'files-2gbps'."""
+    shaped = [each["scenario"] for each in records if each["spec"]["scenario"].get("shape")]
+    return {name: name_before_device(name) for name in shaped}
 
 
 def placed(run: KeptRun, tables: Tables) -> Tables:
@@ -166,29 +197,25 @@ def drawn(run: KeptRun, tables: Tables, folder: Path) -> list[str]:
     return names
 
 
-def page(run: KeptRun, tables: Tables, pictures: Sequence[Picture]) -> str:
-    """The page as Markdown."""
-    ratios = tables["ratios"].dropna(subset=["baseline"]) if "cells" in tables else None
+def page(
+    run: KeptRun, tables: Tables, pictures: Sequence[Picture], same: Sequence[machines.Measured] = ()
+) -> str:
+    """The page as Markdown. same: it and the other runs of its experiment, if any."""
     return filled(
         __file__,
         folder=run.folder,
         run=run.about,
-        answer=[*answer(tables["pays"]), caveat(tables["pays"])] if "pays" in tables else [],
+        answer=[*answer(tables["pays"]), caveat(tables["pays"])]
+        if "pays" in tables
+        else gpu_answer.answer([run]),
         facts=list(_facts(run, tables)),
-        price_of_ssd="" if ratios is None else price_of_ssd(tables["scenarios"], ratios),
         pictures=pictures,
-        tables=[(heading, told, markdown(found)) for heading, told, found in _shown(run, tables) if found],
+        tables=[
+            (heading, told, rows.markdown(found)) for heading, told, found in _shown(run, tables) if found
+        ],
+        others=[each.name for each in same[:-1]],
+        same=machines.text(same) if same else "",
     )
-
-
-def markdown(table: rows.Table) -> str:
-    """A table as Markdown; rows that need attention begin with a hollow circle."""
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in table.rows]
-    for index in table.marked:
-        cells[index][0] = f"○ {cells[index][0]}"
-    numeric = {*table.numeric}
-    align = ["right" if index in numeric else "left" for index in range(len(table.headers))]
-    return tabulate(cells, table.headers, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
 def moved(command: str) -> Iterator[str]:
@@ -203,31 +230,27 @@ def _facts(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str]]:
     yield "command", " ".join([f"`{run.about.command}`", *moved(run.about.command)])
     yield "code", ", ".join(commit[:7] for commit in run.about.code)
     yield "records", f"`{run.folder}`"
-    if "cells" in tables:
-        yield "measured", facts.measured_words(tables["cells"])
     yield from run_rows.machine_rows(run.environments)
     if "cells" in tables:
-        yield from facts.evidence_items(tables["cells"])
+        yield "measured", facts.measured_words(tables["cells"])
+        yield "cells", run_rows.cells_words(tables["cells"])
 
 
 def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table | None]]:
     """Heading, a sentence and the table itself, of every table of the page."""
-    if "latency" in tables:
-        told = "Medians over prompts and repeats; ○: it did not prove itself."
-        yield "Single requests", told, run_rows.latency_rows(tables["latency"])
+    cells, singles = tables.get("cells"), tables.get("singles")
+    if cells is not None:
+        told = "Medians over repeats with 95 % intervals; ratios are paired by repeat. ○: not valid. Read: from the device, of bytes loaded."
+        yield "Under load", told, run_rows.main_rows(tables["scenarios"], tables["ratios"])
+    if singles is not None:
+        told = "Medians. First: computed, with a tier saved, too. Ratio: from the tier over computed without one."
+        yield "Single requests", told, run_rows.single_rows(singles)
     if "predicted" in tables:
         told = f"Within 15 % (hit rates 10 %): {counts_words(tables['predicted'])}; ○: further off."
         fitted = " Times beside the GPU's were fitted to this run." if str(run.folder) in FITTED else ""
         yield "Predicted and measured", told + fitted, run_rows.predicted_rows(tables["predicted"])
-    if "cells" in tables:
-        ratios = tables["ratios"].dropna(subset=["baseline"])
-        told = "Medians over repeats with 95 % bootstrap intervals; ○: not valid."
-        yield "Every scenario", told, rows.scenario_rows(tables["scenarios"])
-        baseline = (
-            "" if ratios.empty else f"{rows.baseline_words(ratios)} over each scenario, paired by repeat."
-        )
-        yield "Ratios", baseline, rows.ratios_rows(ratios)
-        yield "Cells that are not valid", "", rows.invalid_rows(tables["cells"])
+    yield "What is not valid, and why", "", run_rows.invalid_rows(cells, singles)
+    if "cost" in run.about.figures:
         yield "Cost", "With the prices of `config/prices.yaml`.", rows.cost_rows(tables["cost"])
     if "stores" in tables:
         yield "Stores alone", "Medians over repeats.", run_rows.store_rows(tables["stores"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from tabulate import tabulate
 
 from ..recommend.recommendation_text import number, with_interval
 from ..records.repeats import at_own_load
@@ -41,6 +42,16 @@ class Table:
         rows = [[_median(row[column]) for column in columns] for row in self.rows[:most]]
         numeric = [place for place, column in enumerate(columns) if column in {*self.numeric}]
         return Table([self.headers[column] for column in columns], rows, numeric, self.marked)
+
+
+def markdown(table: Table) -> str:
+    """A table as Markdown; rows that need attention begin with a hollow circle."""
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in table.rows]
+    for index in table.marked:
+        cells[index][0] = f"○ {cells[index][0]}"
+    numeric = {*table.numeric}
+    align = ["right" if index in numeric else "left" for index in range(len(table.headers))]
+    return tabulate(cells, table.headers, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
 def _median(cell: Cell) -> Cell:

@@ -15,6 +15,7 @@ from ..tables.methods.predicted_text import HIT_RATE, OFF, UNITS, WORDS
 from .rows import Table, interval_text, percent
 
 _PASSES = {"computed": "computed", "saved": "computed and saved", "loaded": "from the tier"}
+_ENGINE = ("vllm", "lmcache", "torch", "aiperf")
 _OPERATIONS = {"set": "SET", "get_warm": "GET, warm", "get_cold": "GET, cold"}
 
 
@@ -64,6 +65,66 @@ def predicted_rows(predicted: pd.DataFrame) -> Table | None:
         rows.append([WORDS[quantity] + unit, str(scenario), *texts])
     headers = ["what", "scenario", "prompt tokens, or clients", "predicted", "measured", "error"]
     return Table(headers, rows, range(3, 6), marked) if rows else None
+
+
+def single_rows(singles: pd.DataFrame) -> Table:
+    """TTFT of single requests, a row per prompt length and scenario: medians, and how many times recompute's it is from the tier."""
+    rows: list[list[str]] = []
+    marked: list[int] = []
+    for row in singles.sort_values("prompt_tokens", kind="stable").to_dict("records"):
+        if not row["valid"]:
+            marked.append(len(rows))
+        first = row["computed_s"] if row["tier"] == "none" else row["saved_s"]
+        times = (number(value) if pd.notna(value) else "-" for value in (first, row["loaded_s"]))
+        rows.append([f"{row['prompt_tokens']:,}", str(row["scenario"]), *times, _ratio_text(row, "ratio")])
+    headers = ["prompt tokens", "scenario", "TTFT first, s", "TTFT from the tier, s", "times recompute's"]
+    return Table(headers, rows, (0, 2, 3, 4), marked)
+
+
+def main_rows(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> Table:
+    """A row per scenario and load: what was measured, where hits came from, and how many times recompute's it is.
+
+    scenarios: that table; ratios: of over_recompute.cell_ratios.
+    """
+    found = scenarios.merge(ratios.drop(columns="repeats"), on=["scenario", "load"], how="left")
+    rows, several = [], "pair" in scenarios and scenarios["pair"].nunique() > 1
+    for row in found.to_dict("records"):
+        origin = row["served_from"] + (
+            "" if pd.isna(row["device_share"]) else f", {percent(row['device_share'])} read"
+        )
+        rows.append(
+            [
+                f"{row['scenario']} ({row['pair']})" if several else str(row["scenario"]),
+                f"{row['load']:g}",
+                _ratio_text(row, "rps_ratio"),
+                _ratio_text(row, "ttft_ratio"),
+                interval_text(row, "rps_per_gpu"),
+                interval_text(row, "ttft_p50_ms"),
+                percent(row["hit_rate"]),
+                origin,
+                f"{row['valid_repeats']} of {row['repeats']}",
+            ]
+        )
+    headers = ["scenario", "clients", "RPS, times recompute's", "TTFT, times recompute's"]
+    headers += ["RPS/GPU", "TTFT p50, ms", "hit rate", "from", "valid"]
+    bad = [place for place, valid in enumerate(found["valid"]) if not valid]
+    return Table(headers, rows, range(1, 7), bad)
+
+
+def invalid_rows(cells: pd.DataFrame | None, singles: pd.DataFrame | None) -> Table | None:
+    """What is not valid and why, cells by load and single requests by prompt length; None when all is."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for row in [] if cells is None else cells[~cells["valid"].astype(bool)].to_dict("records"):
+        found.setdefault((row["scenario"], row["reasons"]), {})[f"{row['load']:g} clients"] = None
+    for row in [] if singles is None else singles[~singles["valid"]].to_dict("records"):
+        found.setdefault((row["scenario"], row["reasons"]), {})[f"{row['prompt_tokens']:,} tokens"] = None
+    rows = [[scenario, ", ".join(places), reason] for (scenario, reason), places in found.items()]
+    return Table(["scenario", "at", "reason"], rows) if rows else None
+
+
+def _ratio_text(row: Mapping[str, Any], name: str) -> str:
+    """A ratio with its interval, or the facts in which recompute differs, so that there is none."""
+    return interval_text(row, name) if pd.isna(row["unlike"]) else f"unlike: {row['unlike']}"
 
 
 def store_rows(stores: pd.DataFrame) -> Table:
@@ -124,16 +185,37 @@ def machine_rows(environments: Sequence[Mapping[str, Any]]) -> list[tuple[str, s
     found: dict[str, dict[str, None]] = {}
     for each in environments:
         gpu = each.get("gpu") if isinstance(each.get("gpu"), str) else None
+        versions = versions_of(each)
         told = {
             "machine": hardware_words(each) or ", ".join(filter(None, [each.get("cpu"), gpu])),
             "disk": disk_words(each.get("disk") or {}),
-            "system": ", ".join(filter(None, [each.get("os"), each.get("kernel")])),
-            "versions": ", ".join(f"{name} {version}" for name, version in versions_of(each).items()),
+            "versions": ", ".join(f"{name} {versions[name]}" for name in _told(versions)),
         }
         for name, value in told.items():
             if value:
                 found.setdefault(name, {})[value] = None
     return [(name, "; ".join(values)) for name, values in found.items()]
+
+
+def _told(versions: Mapping[str, str]) -> list[str]:
+    """The packages that a page names: the engine's, where there is one."""
+    return [name for name in _ENGINE if name in versions] if "vllm" in versions else [*versions]
+
+
+def cells_words(cells: pd.DataFrame) -> str:
+    """'15, 15 of them valid, 3 repeats; 3,302 requests, 0 failed; model, KV format and pair that ran'."""
+    parts = [
+        f"{len(cells)}, {int(cells['valid'].sum())} of them valid; {cells['repeat'].nunique()} repeat{'s' * (cells['repeat'].nunique() > 1)}"
+    ]
+    sent, failed = (cells[f"{name}_requests"].sum() for name in ("sent", "failed"))
+    parts.append(f"{sent:,.0f} requests, {failed:,.0f} failed")
+    ran = [", ".join(map(str, cells[name].dropna().unique())) for name in ("model", "kv_dtype", "pair")]
+    parts.append(
+        ", ".join(
+            f"{name} {value}" for name, value in zip(("model", "KV", "pair"), ran, strict=True) if value
+        )
+    )
+    return "; ".join(parts)
 
 
 def versions_of(environment: Mapping[str, Any]) -> dict[str, str]:

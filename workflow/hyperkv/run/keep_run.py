@@ -20,12 +20,13 @@ from ..base.errors import UserError
 from ..base.options import Files, Words
 from ..config.models.experiment import Figures
 from ..records.frames import read_json, read_jsonl
-from ..records.kept_run import About, write_run
+from ..records.kept_run import About, name_before_device, write_run
 from ..records.record_file import identity_in
 from ..records.upgrade import current
 from .asked import Asked, Wanted
 from .stages import Stages
 
+OF_AN_ENGINE, MOST = ("latency", "tier_tradeoff", "array", "sharing", "cost"), 3
 MEASURED = {
     "sweep/*/*.jsonl": "experiment",
     "profile/*.jsonl": "profile",
@@ -47,6 +48,8 @@ def main(
     told: str = "",
     code: Words = (),
     compared: Words = (),
+    figures: Words = (),
+    answer: bool = False,
     out: Path,
 ) -> None:
     """Keep the run.
@@ -60,6 +63,8 @@ def main(
         told: what is to be known about it.
         code: commits, where the records name none.
         compared: scenarios that are drawn together; all.
+        figures: those of its page; with a real engine the first three that were drawn of latency, tier_tradeoff, array, sharing and cost, else all.
+        answer: README's answer for real GPUs is of this run.
         out: new folder: results/reference/MACHINE/DATE.
     """
     configuration: dict[str, Any] = {}
@@ -71,18 +76,27 @@ def main(
     }
     if not found:
         raise UserError(f"{results}: nothing was measured there; --results names the folder of a run")
-    figures = Figures.model_validate(configuration.get("figures", {})).model_dump()
+    settings = Figures.model_validate(configuration.get("figures", {})).model_dump()
     scenarios = used(configuration["scenarios"], list(found.values()))
     about = About(
         title=title,
         command=command,
         code=list(code) or commits_of(list(found.values())),
         told=" ".join(told.split()),
-        figures=sorted(path.stem for path in results.glob("figures/*.png")),
+        figures=list(figures) or figures_of(configuration, results),
         compared=list(compared),
-        configuration=configuration | {"figures": figures, "scenarios": scenarios},
+        answer=answer,
+        configuration=configuration | {"figures": settings, "scenarios": scenarios},
     )
     write_run(out, about, list(found.values()), found)
+
+
+def figures_of(configuration: Mapping[str, Any], results: Path) -> list[str]:
+    """The figures that a page shows of those that a run drew."""
+    drawn = sorted(path.stem for path in results.glob("figures/*.png"))
+    if configuration.get("engine") != "vllm":
+        return drawn
+    return [name for name in OF_AN_ENGINE if name in drawn][:MOST]
 
 
 def measured(
@@ -130,14 +144,14 @@ def commits_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def used(scenarios: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of a configuration's scenarios those that have records; 'dram' has those of dram-64."""
-    names = {str(record.get("scenario")) for record in records}
+    names = {name_before_device(str(record.get("scenario"))) for record in records}
     names |= {re.sub(r"-\d+$", "", name) for name in names}
     return {name: rules for name, rules in scenarios.items() if name in names}
 
 
 def _family(path: Path, scenarios: Sequence[str]) -> str:
     """The scenario of the configuration that a file is of."""
-    name = path.parent.name if path.parent.parent.name in ("sweep", "tune") else path.stem
+    name = name_before_device(path.parent.name if path.parent.parent.name in ("sweep", "tune") else path.stem)
     return name if name in scenarios else re.sub(r"-\d+$", "", name)
 
 

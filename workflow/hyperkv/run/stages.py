@@ -14,9 +14,10 @@ from ..base.errors import UserError
 from ..build.build_kvrocks import link_spec
 from ..build.compile_kvrocks import build_spec
 from ..build.fetch_kvrocks import fetch_spec, identity
-from ..config import code, plan
+from ..config import code, environments, plan
 from ..config.config import checked
 from ..config.kvrocks_source import BUILT, KvrocksSource, kvrocks_notes, resolve, runnable, runnable_scenarios
+from ..config.models.engines import PAIRS
 from ..config.scenarios import selected
 from ..config.tune import tune_spec, tuned_scenarios
 from ..connectors.registry import LIBRARY, plugin_module
@@ -69,12 +70,14 @@ class Stages:
     @property
     def pairs(self) -> list[str]:
         """The pairs of vLLM and LMCache of the scenarios that are measured, the current one first; none with engine replay."""
-        return plan.pairs_of(self.config, self.scenarios)
+        return environments.pairs_of(self.config, self.scenarios)
 
     @property
     def model_pair(self) -> str:
         """The pair whose environment makes the model."""
-        return next(iter(self.pairs or plan.pairs_of(self.config, [*self.tuned, *self.ladder])), "current")
+        return next(
+            iter(self.pairs or environments.pairs_of(self.config, [*self.tuned, *self.ladder])), "current"
+        )
 
     @property
     def is_built(self) -> bool:
@@ -171,8 +174,8 @@ class Stages:
             return [self.config["model"], *engine, *read, *self._built_for(name)]
         if stage == "try_pair":
             engine = [
-                plan.environment_record(plan.PAIRS[0]),
-                f"{plan.made_model_dir(self.config)}/config.json",
+                environments.environment_record(PAIRS[0]),
+                f"{environments.made_model_dir(self.config)}/config.json",
             ]
             built = [path for each in self.trying for path in self._built_for(each)]
             return [
@@ -185,10 +188,10 @@ class Stages:
             made = (
                 []
                 if self.config["vllm"]["model_dir"]
-                else [f"{plan.made_model_dir(self.config)}/config.json"]
+                else [f"{environments.made_model_dir(self.config)}/config.json"]
             )
             asked = [self.config["model"], self.config["pairs"]["conversations"]]
-            return [*asked, plan.environment_record(plan.PAIRS[0]), *made]
+            return [*asked, environments.environment_record(PAIRS[0]), *made]
         if stage in ("profile_store", "profile_layers"):
             return self._built_for(selected(self.config, [name])[0])
         if stage == "predict_hit_rates":
@@ -200,7 +203,7 @@ class Stages:
         if stage == "write_limits":
             return baseline_of(json.loads(self.spec("baseline_array")))
         if stage == "check_recommended":
-            return [plan.environment_record(pair) for pair in self.pairs]
+            return [environments.environment_record(pair) for pair in self.pairs]
         raise ValueError(f"no files are known of {stage}")
 
     def texts(self) -> dict[str, dict[str, Any]]:
@@ -212,9 +215,9 @@ class Stages:
 
     def texts_files(self, name: str) -> list[str]:
         """What such a file is made of: the conversations, the model's folder where a rule makes it, and transformers."""
-        own, made = self.texts()[name], plan.made_model_dir(self.config)
+        own, made = self.texts()[name], environments.made_model_dir(self.config)
         folder = [f"{made}/config.json"] if own["tokenizer"] == made else []
-        return [own["file"], *folder, plan.environment_record(plan.LOADGEN_ENVIRONMENT)]
+        return [own["file"], *folder, environments.environment_record(environments.LOADGEN_ENVIRONMENT)]
 
     def program(self, scenario: str) -> str | None:
         """The program that is built for a scenario's store, if any; its record is among the scenario's files."""
@@ -255,18 +258,18 @@ class Stages:
 
     def wheels(self, environment: str) -> list[str]:
         """The wheels that an environment is made from; none when it is there already."""
-        own = plan.environment_section(self.config, environment)["python"]
+        own = environments.environment_section(self.config, environment)["python"]
         return [] if own else [f"results/build/{environment}/wheels.tar"]
 
     def environment_options(self, environment: str) -> list[str]:
         """The options of build_environment: the interpreter that is there, or what a new one is made from; what it must have."""
         of_engine = ["--device", self.config["vllm"]["device"], "--needs", *self._engine_needs(environment)]
-        needs = [] if environment == plan.LOADGEN_ENVIRONMENT else of_engine
-        if own := plan.environment_section(self.config, environment)["python"]:
+        needs = [] if environment == environments.LOADGEN_ENVIRONMENT else of_engine
+        if own := environments.environment_section(self.config, environment)["python"]:
             return [*needs, "--python", own]
         made_from = [
             "--requirements",
-            plan.requirements_of(self.config, environment),
+            environments.requirements_of(self.config, environment),
             "--wheels",
             *self.wheels(environment),
         ]
@@ -293,11 +296,15 @@ class Stages:
         return [need for need, asking in needs.items() if asking]
 
     def _engine_files(self, name: str) -> list[str]:
-        made = [] if self.config["vllm"]["model_dir"] else [f"{plan.made_model_dir(self.config)}/config.json"]
+        made = (
+            []
+            if self.config["vllm"]["model_dir"]
+            else [f"{environments.made_model_dir(self.config)}/config.json"]
+        )
         own = self.config["scenarios"][name]
-        records = (own["pair"], plan.LOADGEN_ENVIRONMENT)
+        records = (own["pair"], environments.LOADGEN_ENVIRONMENT)
         plugin = [] if plugin_module(own) is None else [f"results/build/{own['pair']}/striped.json"]
-        return [*map(plan.environment_record, records), *plugin, *made]
+        return [*map(environments.environment_record, records), *plugin, *made]
 
     def _built_for(self, name: str) -> list[str]:
         library = [str(LIBRARY)] if self.config["scenarios"][name].get("client") == "native" else []

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..base.errors import StoreError, UserError
 from ..workloads.payload import aligned_buffer, slots
-from .base import LocalStore, Look, StoreConfig
+from .base import Look, StoreConfig
+from .local import LocalStore
 
 
 class DramStore(LocalStore):

@@ -17,8 +17,9 @@ from ...plugin.lmcache_striped.order import Order, Prompts
 from ..base.errors import StoreError, UserError
 from ..machine.counters import supports_direct_io
 from ..workloads.payload import ALIGNMENT, aligned_buffer
-from .base import LocalStore, Look, StoreConfig, new_directory
+from .base import Look, StoreConfig, new_directory
 from .held import Held
+from .local import LocalStore
 
 _FOLDERS = 64
 _DIRECT_IO = ("auto", "yes", "no")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from ...plugin.lmcache_striped.deadline import Endpoint
 from ..base.errors import StoreDied, StoreError
 from ..base.secret import write_private
 from ..machine.counters import ProcessCounters, process_counters
-from ..machine.own_folder import own_folder
+from ..machine.own_folder import socket_folder
 from ..machine.processes import OwnedProcess, free_port, require_free_port
 from .applied import BINARY_UNITS, differences
 from .base import Counters, Store, new_directory
@@ -144,8 +143,7 @@ class ServerStore(Store):
         password = None if self.config.password is None else self.config.password.value()
         if self.config.unix and self._socket_folder is None:
             self._sockets = contextlib.ExitStack()
-            above = Path(tempfile.gettempdir())
-            self._socket_folder = self._sockets.enter_context(own_folder(above, "a socket", "TMPDIR"))
+            self._socket_folder = self._sockets.enter_context(socket_folder())
         written = self.configuration(self._port, password)
         if written is not None:
             write_private(self.conf, written)

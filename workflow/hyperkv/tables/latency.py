@@ -6,7 +6,7 @@ python -m workflow.hyperkv.tables.latency --cells results/sweep/*/*.jsonl --out 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ from ..base.cli import run_stage
 from ..records import hardware
 from ..records.effective import facts_of
 from ..records.frames import Asked, Cells, Out, read_cells, write_table
+from ..records.repeats import pass_of
 from ..records.stats import median_interval, spread
 from .methods.dictionary import table_of
 
@@ -32,7 +33,7 @@ def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     groups: dict[tuple[str, int, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for record in records:
         for sample in record["samples"]:
-            key = (record["scenario"], sample["prompt_tokens"], _pass_of(record, sample))
+            key = (record["scenario"], sample["prompt_tokens"], pass_of(record, sample))
             groups.setdefault(key, []).append((record, sample))
     rows = []
     for (scenario, tokens, kind), found in groups.items():
@@ -59,12 +60,6 @@ def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
             }
         )
     return table_of("latency", rows)
-
-
-def _pass_of(record: Mapping[str, Any], sample: Mapping[str, Any]) -> str:
-    if record["spec"]["scenario"]["tier"] == "none":
-        return "computed"
-    return "saved" if sample["pass"] == "first" else "loaded"
 
 
 if __name__ == "__main__":

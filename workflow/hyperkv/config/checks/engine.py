@@ -8,7 +8,7 @@ from typing import Any
 
 from ...base.errors import UserError
 from ...build.make_model import served_config
-from ...engines.vllm import lmcache
+from ...engines.vllm import refusals
 from ...engines.vllm.command import settings_of
 from ...engines.vllm.owned_words import refuse_owned_words
 from ...models.geometry import Geometry, load_geometry
@@ -16,7 +16,7 @@ from ...models.gpu import load_gpu
 from ...models.gpu_memory import require_weights_fit
 from ...models.gpus import check_settings, kv_share, require_divides, tensor_parallel_of
 from ...stores.registry import STORES, store_class
-from ..plan import pairs_of
+from ..environments import pairs_of
 from ..scenarios import loads_of
 from .scenario import check_bound, check_chunk, check_connector, check_store
 
@@ -76,8 +76,8 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
         own = f"scenarios.{scenario['family']}." if "tensor_parallel" in scenario["vllm"] else ""
         check_settings(settings, geometry, f"config: {own}", experiment["engines"])
         try:
-            lmcache.require_served_on(scenario, settings["device"])
-            lmcache.check(
+            refusals.require_served_on(scenario, settings["device"])
+            refusals.check(
                 scenario,
                 settings["device"],
                 settings["block_tokens"],

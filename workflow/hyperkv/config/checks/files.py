@@ -20,21 +20,19 @@ from ...workloads import NothingLeft, longest_context, repeat_seed
 from ...workloads.context_limit import ContextLimit, check_context, let_in
 from ...workloads.factory import make_workload
 from ...workloads.text.tokens_file import check_texts
-from ..explain import validated
-from ..models.config import Config
-from ..models.gpu import Gpu
-from ..plan import (
-    EXPERIMENT,
+from ..environments import (
     LOADGEN_ENVIRONMENT,
     MODELS,
     environment_section,
     key_of,
     made_model_dir,
-    measured_workload,
     pairs_of,
-    predicted_case,
     requirements_of,
 )
+from ..explain import validated
+from ..models.config import Config
+from ..models.gpu import Gpu
+from ..plan import EXPERIMENT, measured_workload, predicted_case
 from .memory import check_memory, context_limit
 
 GPUS = Path("config/gpus")

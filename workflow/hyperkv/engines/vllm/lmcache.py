@@ -13,21 +13,17 @@ from typing import Any
 import yaml
 
 from ....plugin.lmcache_striped.deadline import Endpoint, name_of
-from ...base.errors import UserError
 from ...connectors.gated import gate_keys
 from ...connectors.registry import STRIPED_INSIDE, STRIPED_SERVED, library_of
 from ...connectors.vllm_own import OFFLOADING, mooncake_keys, offloading_keys
 from ...machine.processes import LOOPBACK, option_words
-from ...models.serde import require_serde
 from ...stores.base import DIRECT
 from ...stores.held import Held
 from ...stores.registry import store_class
-from .placed import require_placed
 
 # What LMCache's own program does; the module cannot be run by itself in 0.5.0.
 COMMAND = "from lmcache.cli.main import main; main()"
 _GIB = 1 << 30
-LEAST_CHUNKS = 4
 IN_PROCESS = ("inprocess", "redis", "resp", *STRIPED_INSIDE)
 SERVED = ("mp", *STRIPED_SERVED)
 VLLMS_OWN = (*OFFLOADING, "mooncake")
@@ -43,7 +39,6 @@ _ALL_IN_FLIGHT = 1024  # as many as connectors/channels.py ever sends ahead
 # Tokens at a prompt's end that are never looked up, so that a hit leaves at least two to compute: a step of one token
 # per request runs as a full CUDA graph, in which LMCache 0.5 loads nothing (LMCacheConnectorV1Impl.start_load_kv).
 _COMPUTED_TOKENS = 2
-_IN_PROCESS_KEYS = {"enable_async_loading", "extra_config", "local_cpu", "max_local_cpu_size", "remote_url"}
 
 
 @dataclass(frozen=True)
@@ -57,70 +52,6 @@ class Offload:
     transfer: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
     server: list[str] | None = None
-
-
-def check(
-    scenario: Mapping[str, Any], device: str, block_tokens: int, chunk_bytes: int, staging_bytes: int
-) -> None:
-    """Refuse what vLLM and LMCache would not run or would silently run without a cache.
-
-    device: cuda or cpu. chunk_bytes: KV of one chunk, all GPUs' values together. staging_bytes: LMCache's buffer when there is no pool.
-    Raises UserError naming the scenario, the key and the mend.
-    """
-    if scenario["tier"] == "none":
-        return
-    where = f"scenario {scenario['name']}"
-    store, connector, chunk = scenario["store"], scenario["connector"], scenario["chunk_tokens"]
-    if connector not in (reaching := store_class(store).connectors):
-        choices = " or ".join(sorted(reaching))
-        raise UserError(
-            f"{where}: with engine vllm, connector {connector} cannot reach store {store}; choose {choices}"
-        )
-    if chunk % block_tokens:
-        raise UserError(
-            f"{where}: chunk_tokens {chunk} is not a multiple of vLLM's block of {block_tokens} tokens; "
-            f"change one of them"
-        )
-    extra = scenario["lmcache"]
-    if connector == "resp" and scenario.get("socket") == "unix":
-        raise UserError(
-            f"{where}: socket: LMCache's resp client has no unix sockets; choose tcp, or connector striped"
-        )
-    if connector in SERVED and (wrong := sorted(extra.keys() & _IN_PROCESS_KEYS)):
-        raise UserError(
-            f"{where}: lmcache.{wrong[0]} is a key of LMCache inside vLLM; with connector {connector} these are options of "
-            f"`lmcache server`, such as max_workers; leave it out"
-        )
-    if connector in VLLMS_OWN and extra:
-        raise UserError(
-            f"{where}: lmcache: connector {connector} is vLLM's own and reads none of LMCache's keys"
-        )
-    if connector == "mooncake" and chunk != block_tokens:
-        raise UserError(
-            f"{where}: chunk_tokens: vLLM gives Mooncake its blocks of {block_tokens} tokens; choose {block_tokens}"
-        )
-    if scenario.get("shape") and connector not in STRIPED_SERVED:
-        choices = " or ".join(STRIPED_SERVED)
-        raise UserError(f"{where}: shape: one process has to move all that a device does; choose {choices}")
-    if scenario.get("place"):
-        require_placed(scenario, where)
-    if scenario.get("serde"):
-        require_serde(scenario["serde"], device, _held(scenario) == "pool", f"{where}: serde: ")
-    pool = buffer_bytes(scenario, staging_bytes)
-    if pool < LEAST_CHUNKS * chunk_bytes:
-        key = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes"
-        raise UserError(
-            f"{where}: {key}: {pool >> 20} MiB hold {pool // chunk_bytes} chunks of {chunk_bytes >> 20} MiB, at least "
-            f"{LEAST_CHUNKS} are needed; raise it or lower chunk_tokens"
-        )
-
-
-def require_served_on(scenario: Mapping[str, Any], device: str) -> None:
-    """Refuse LMCache inside vLLM on a CPU; only the observatory tries it. Raises UserError."""
-    if device == "cpu" and scenario["tier"] != "none" and scenario["connector"] in IN_PROCESS:
-        why = "LMCache runs inside vLLM on CUDA only (on a CPU it serves without a cache and says nothing)"
-        mend = "choose connector mp, striped_mp or direct_mp"
-        raise UserError(f"scenario {scenario['name']}: {why}; {mend}")
 
 
 def loads_ahead(scenario: Mapping[str, Any]) -> bool:

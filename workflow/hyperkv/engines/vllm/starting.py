@@ -12,10 +12,10 @@ from typing import Any
 
 from ...base.errors import UserError
 from ...base.secret import write_private
+from ...base.surroundings import import_path
 from ...cells.cell import CellSpec, built_environments, check_room, open_store
 from ...connectors import gated, vllm_own
 from ...machine.environment import gpu_lines
-from ...machine.interpreter import import_path
 from ...machine.page_cache import CachedFiles
 from ...machine.processes import free_port
 from ...models.gpus import VISIBLE, check_settings, own_cores, own_gpus, require_gpus
@@ -23,7 +23,7 @@ from ...stores.base import DIRECT, Store
 from ...stores.held import Held
 from ...stores.registry import bypasses_processes, store_class
 from ...workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
-from . import aiperf, lmcache
+from . import aiperf, lmcache, refusals
 from .command import WITHOUT_MAIN, command, settings_of, variables
 from .running import Running, context_tokens, saved_bytes
 from .server import Engines, EngineServers, ServerCommand
@@ -52,7 +52,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     chunk_bytes, staging = share.stored_bytes(chunk_tokens), settings["staging_bytes"]
     check_settings(settings, geometry, "", cell.engines)
     require_gpus(settings, len(gpu_lines()) or None, os.environ.get(VISIBLE), cell.engines)
-    lmcache.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
+    refusals.check(scenario, settings["device"], settings["block_tokens"], chunk_bytes, staging)
     model_dir = _model_dir(cell, settings)
     words = aiperf.words_of(model_dir / "tokenizer.json")
     limit = ContextLimit.of_vllm(geometry)

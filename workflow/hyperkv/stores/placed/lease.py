@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 import re
 import socket
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 import redis
 
-from ...base.errors import UserError, printable
+from ...base.errors import UserError, printable, say
 from .place import NAMESPACE
 
 KEY = f"{NAMESPACE}lease"
@@ -47,7 +48,7 @@ class Lease:
         return self._thread is not None
 
     def take(self) -> None:
-        """Hold it, from now on renewed by a thread; that of a run that does not live any more is waited for. Raises UserError."""
+        """Hold it, from now on renewed by a thread; that of a run that does not live any more is waited for, which a line says. Raises UserError."""
         with self._connect() as client:
             seen: tuple[bytes, int] | None = None
             while not self._set(client):
@@ -67,6 +68,11 @@ class Lease:
                 if renewed or left_ms > 1000 * LIVES_S:
                     raise UserError(
                         f"place.addresses: another run measures on {self._where} ({_told(other)}); wait until it has ended"
+                    )
+                if seen is None:
+                    say(
+                        f"place.addresses: {self._where} is another run's ({_told(other)}); if that was killed, this one has it"
+                        f" in {math.ceil(left_ms / 1000)} s"
                     )
                 seen = (other, left_ms)
                 time.sleep(_LOOKED_S)

@@ -1,0 +1,214 @@
+"""The same experiment on several machines: every scenario over its own machine's recompute, and whether the intervals overlap.
+
+python -m workflow.hyperkv.report.machines --runs results/reference/h200/2026-11-30-a results/reference/h200/2026-11-30-b
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..base.cli import run_stage
+from ..base.errors import UserError
+from ..base.options import Files
+from ..records.frames import read_jsonl
+from ..records.hardware import columns_of
+from ..records.kept_run import ABOUT, KeptRun, read_run
+from ..records.parity import unlike
+from ..records.templates import filled
+from ..tables.cells import cells_table
+from ..tables.methods.over_recompute import cell_ratios, single_facts, single_ratios
+from .rows import Table, interval_text, markdown
+
+# Of a record's spec what may differ from machine to machine, what says how much was measured, and what each scenario has for itself.
+_PLACES = ("data_dir", "engine_python", "loadgen_python", "made_model_dir", "environment_records")
+_MUCH = ("loads", "latency")
+_RATIOS = {"rps_ratio": "RPS/GPU", "ttft_ratio": "TTFT p50", "ratio": "TTFT"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Records of one machine. code: commits."""
+
+    name: str
+    records: Sequence[dict[str, Any]]
+    code: Sequence[str]
+
+    @cached_property
+    def experiment(self) -> dict[str, Any]:
+        """What all its records share, but for places."""
+        spec = self.records[0]["spec"]
+        found = {key: value for key, value in spec.items() if key not in (*_PLACES, *_MUCH, "scenario")}
+        return found | {"vllm": {key: value for key, value in spec.get("vllm", {}).items() if key != "pairs"}}
+
+    @cached_property
+    def scenarios(self) -> dict[str, dict[str, Any]]:
+        """Its scenarios' own keys."""
+        return {each["scenario"]: each["spec"]["scenario"] for each in self.records}
+
+    @cached_property
+    def facts(self) -> pd.DataFrame:
+        """What ran, a row per record."""
+        return pd.DataFrame([single_facts(record) for record in self.records])
+
+    @cached_property
+    def ratios(self) -> pd.DataFrame:
+        """A row per ratio to recompute: scenario, at, ratio (of _RATIOS), value and the ends of its interval."""
+        cells = [record for record in self.records if record["record"] == "cell"]
+        found = cell_ratios(cells_table(cells)) if cells else pd.DataFrame()
+        singles = single_ratios([record for record in self.records if record["record"] == "single"])
+        rows = [*_rows(found, "load", "{:g} clients"), *_rows(singles, "prompt_tokens", "{:,.0f} tokens")]
+        return pd.DataFrame(rows, columns=["scenario", "at", "ratio", "value", "value_low", "value_high"])
+
+
+def main(*, runs: Files) -> None:
+    """Print the comparison as Markdown.
+
+    Args:
+        runs: folders of results/reference, or of results, of one experiment.
+    """
+    if len(runs) < 2:
+        raise UserError("--runs: name two folders at least, of one experiment on two machines")
+    measured = [read(folder) for folder in runs]
+    for one, other in pairwise(measured):
+        if differs := different(one, other):
+            raise UserError(f"{other.name}: not the experiment of {one.name}: {differs}")
+    print(text(measured))
+
+
+def read(folder: Path) -> Measured:
+    """The cells and single requests of a kept run or of a results folder. Raises UserError for one without any."""
+    if (folder / ABOUT).exists():
+        return measured_of(read_run(folder))
+    records = read_jsonl(sorted(folder.glob("sweep/*/*.jsonl")))
+    if not records:
+        raise UserError(f"{folder}: neither a kept run nor results with a sweep; --runs names such folders")
+    states = [(record.get("environment") or {}).get("git") or {} for record in records]
+    return Measured(
+        str(folder), records, [*dict.fromkeys(each["commit"] for each in states if each.get("commit"))]
+    )
+
+
+def measured_of(run: KeptRun) -> Measured:
+    """The cells and single requests of a kept run."""
+    return Measured(run.name, run.of("cell", "single"), run.about.code)
+
+
+def different(one: Measured, other: Measured) -> str:
+    """In which words two are not the same experiment; empty when they are."""
+    if not (one.records and other.records):
+        return "it has no cells and no single requests"
+    if keys := list(_differences(one.experiment, other.experiment)):
+        return f"{', '.join(keys)} not alike"
+    for scenario, own in one.facts.groupby("scenario", sort=False):
+        others = other.facts[other.facts["scenario"] == scenario]
+        if len(others) and (facts := [fact for fact in unlike(own, others) if fact != "comparable_digest"]):
+            values = (f"{fact} {own.iloc[0][fact]} and {others.iloc[0][fact]}" for fact in facts)
+            return f"{scenario} ran with {', '.join(values)}"
+    if not {*map(tuple, _places(one))} & {*map(tuple, _places(other))}:
+        return "no ratio to recompute is in both"
+    return ""
+
+
+def text(measured: Sequence[Measured]) -> str:
+    """The comparison as Markdown; of one experiment, see `different`."""
+    unlike_keys = _unlike_scenarios(measured)
+    table = compared(measured, [*unlike_keys])
+    cells = table.groupby(["scenario", "at"], sort=False)["overlap"]
+    decided = cells.agg(lambda found: found.notna().all())
+    overlapping = cells.agg(lambda found: found.eq(True).all())
+    apart = [f"{scenario} at {at}" for (scenario, at), yes in overlapping[decided].items() if not yes]
+    columns = [columns_of(each.records) for each in measured]
+    told = {name: [column[name] or "not told" for column in columns] for name in ("hardware", "disk")}
+    told["code"] = [", ".join(commit[:7] for commit in each.code) or "not told" for each in measured]
+    return filled(
+        __file__,
+        facts=markdown(_facts(told, [each.name for each in measured])),
+        unlike=unlike_keys,
+        cells=len(cells),
+        decided=int(decided.sum()),
+        overlapping=int(overlapping[decided].sum()),
+        apart=apart,
+        table=markdown(_shown(table, [each.name for each in measured])),
+    )
+
+
+def compared(measured: Sequence[Measured], without: Sequence[str] = ()) -> pd.DataFrame:
+    """A row per ratio that two at least have: scenario, at, ratio, a text per run, and `overlap`: whether all intervals that there are have
+    a value in common; None where fewer than two have one. without: scenarios that are left out."""
+    rows = []
+    together = pd.concat([each.ratios.assign(run=each.name) for each in measured])
+    for (scenario, at, ratio), own in together.groupby(["scenario", "at", "ratio"], sort=False):
+        if scenario in without or len(own) < 2:
+            continue
+        known = own.dropna(subset=["value_low"])
+        overlap = bool(known["value_low"].max() <= known["value_high"].min()) if len(known) > 1 else None
+        texts = {row["run"]: interval_text(row, "value") for row in own.to_dict("records")}
+        rows.append({"scenario": scenario, "at": at, "ratio": ratio, "overlap": overlap, **texts})
+    return pd.DataFrame(
+        rows, columns=["scenario", "at", "ratio", "overlap", *(each.name for each in measured)]
+    )
+
+
+def _facts(told: Mapping[str, Sequence[str]], names: Sequence[str]) -> Table:
+    rows = [[name, *values, "yes" if len({*values}) == 1 else "no"] for name, values in told.items()]
+    return Table(["measured with", *names, "alike"], rows)
+
+
+def _shown(table: pd.DataFrame, names: Sequence[str]) -> Table:
+    words = {True: "yes", False: "no", None: "-"}
+    rows = [
+        [
+            row["scenario"],
+            row["at"],
+            row["ratio"],
+            *("-" if pd.isna(row[name]) else row[name] for name in names),
+            words[row["overlap"]],
+        ]
+        for row in table.to_dict("records")
+    ]
+    apart = [place for place, row in enumerate(rows) if row[-1] == "no"]
+    headers = ["scenario", "at", "times recompute's", *names, "overlap"]
+    return Table(headers, rows, range(3, 3 + len(names)), apart)
+
+
+def _rows(found: pd.DataFrame, at: str, words: str) -> Iterator[dict[str, Any]]:
+    for row in found.to_dict("records"):
+        for name, title in _RATIOS.items():
+            if pd.notna(row.get(name)):
+                ends = {f"value{end}": row[f"{name}{end}"] for end in ("", "_low", "_high")}
+                yield {"scenario": row["scenario"], "at": words.format(row[at]), "ratio": title, **ends}
+
+
+def _places(measured: Measured) -> list[list[str]]:
+    return measured.ratios[["scenario", "at", "ratio"]].values.tolist()
+
+
+def _unlike_scenarios(measured: Sequence[Measured]) -> dict[str, list[str]]:
+    """Scenarios whose own keys differ among the runs, with these keys."""
+    found: dict[str, list[str]] = {}
+    for one, other in pairwise(measured):
+        for scenario in [name for name in one.scenarios if name in other.scenarios]:
+            if keys := list(_differences(one.scenarios[scenario], other.scenarios[scenario])):
+                found.setdefault(scenario, []).extend(keys)
+    return found
+
+
+def _differences(one: Any, other: Any, key: str = "") -> Iterator[str]:
+    """'loadgen.timeout_s' for each key in which two differ."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for name in dict.fromkeys([*one, *other]):
+            yield from _differences(one.get(name), other.get(name), f"{key}.{name}".lstrip("."))
+    elif one != other:
+        yield key
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage("machines", main))
