@@ -20,7 +20,7 @@ def test_a_run_of_replay_and_one_that_compares_nothing_have_no_row():
     (calibration,) = (folder for folder in KEPT if folder.name.endswith("calibration"))
     lines = table([kept(folder) for folder in (LAPTOP, calibration, H100)], GPUS).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == [
-        "| [h100-2026-11-28-server](results/h100-2026-11-28-server.md)",
+        "| [h100-2026-11-28](results/h100-2026-11-28.md)",
         "| all",
     ]
     assert lines[2].split(" | ")[3:] == lines[3].split(" | ")[3:]

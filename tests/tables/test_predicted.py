@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.helpers import command, write_as_a_stage
-from tests.kept import H100, KEPT, kept
+from tests.kept import KEPT, kept
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.models.gpu import load_gpu
 from workflow.hyperkv.predict.request_time import HIT_S_PER_TOKEN, REQUEST_S
@@ -19,6 +19,7 @@ from workflow.hyperkv.tables.predicted import predicted_table
 
 GPUS = sorted(Path("config/gpus").glob("*.yaml"))
 BY_NAME = {folder.name: folder for folder in KEPT}
+SERVER = BY_NAME["2026-11-28-server"]
 NO_STORES = pd.DataFrame()
 
 
@@ -38,7 +39,7 @@ def row_of(table: pd.DataFrame, quantity: str, scenario: str, at: float) -> pd.S
 
 @pytest.fixture(scope="module")
 def server() -> pd.DataFrame:
-    return predicted_table(records_of(H100), NO_STORES, GPUS)
+    return predicted_table(records_of(SERVER), NO_STORES, GPUS)
 
 
 def test_ttft_and_break_even_by_hand(server):
@@ -85,7 +86,7 @@ def test_a_stores_gbps_are_those_of_its_longest_prompt_which_is_not_compared(ser
 
 
 def test_the_store_alone_and_the_stated_device_are_taken_before_that():
-    records = records_of(H100, "h100_none", "h100_valkey")
+    records = records_of(SERVER, "h100_none", "h100_valkey")
     point = {"scenario": "h100_valkey", "operation": "get_warm", "value_bytes": 1 << 20, "gbps": 8.0}
     alone = predicted_table(records, pd.DataFrame([point]), GPUS)
     for record in records:
@@ -103,7 +104,7 @@ def test_the_store_alone_and_the_stated_device_are_taken_before_that():
 
 
 def test_what_did_not_prove_itself_is_not_measured_and_says_why():
-    records = records_of(H100, "h100_none", "h100_dram")
+    records = records_of(SERVER, "h100_none", "h100_dram")
     for record in records:
         record["valid"], record["reasons"] = False, ["because"]
         for sample in record.get("samples", []):
@@ -117,7 +118,7 @@ def test_what_did_not_prove_itself_is_not_measured_and_says_why():
 
 
 def test_a_gpu_of_which_there_is_no_file_leaves_hit_rates_alone():
-    table = predicted_table(records_of(H100, "h100_none", "h100_dram"), NO_STORES, [])
+    table = predicted_table(records_of(SERVER, "h100_none", "h100_dram"), NO_STORES, [])
     singles = table[table["quantity"] != "hit_rate"]
     assert singles["verdict"].isna().all()
     assert singles["measured"].notna().any()
@@ -127,7 +128,7 @@ def test_a_gpu_of_which_there_is_no_file_leaves_hit_rates_alone():
 
 def test_an_error_beyond_what_is_allowed_is_off():
     records = [
-        each for each in records_of(H100, "h100_dram") if each["record"] == "cell" and each["load"] == 5
+        each for each in records_of(SERVER, "h100_dram") if each["record"] == "cell" and each["load"] == 5
     ]
     allowed = predicted_table(records, NO_STORES, GPUS).iloc[0]
     records[0]["values"]["hit_rate"] = allowed["predicted"] / 1.11
@@ -150,7 +151,7 @@ def test_a_gate_and_a_pool_before_the_store_are_not_compared():
 
 def test_its_command_writes_the_dictionarys_columns(tmp_path):
     cells, stores, out = (tmp_path / name for name in ("cells.jsonl", "stores.csv", "predicted.csv"))
-    write_as_a_stage(cells, records_of(H100, "h100_none"))
+    write_as_a_stage(cells, records_of(SERVER, "h100_none"))
     stores.write_text("scenario,operation,value_bytes,gbps\n")
     command(predicted, "--cells", cells, "--stores", stores, "--gpus", *GPUS, "--out", out)
     written = pd.read_csv(out)
