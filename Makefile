@@ -184,6 +184,7 @@ docs: .venv/dev ## writes config/README.md, the schemas, docs/results and the si
 	@$(SNAKEMAKE) docs --forcerun make_run_page $(OPTIONS)
 	@$(ACTIVATE) python -m workflow.hyperkv.report.front
 	@$(ACTIVATE) python -m workflow.hyperkv.report.pairs_page
+	@$(ACTIVATE) python -m workflow.hyperkv.report.predicted_page
 	@$(call own_make,site,$(CONFIG))
 
 site: .venv/dev ## the documentation, results/site/index.html

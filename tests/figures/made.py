@@ -162,7 +162,8 @@ def break_even_rows(gpus=("NVIDIA L4 (derived)", "NVIDIA H100"), **changes) -> p
         "model": "m",
         "kv_dtype": "bfloat16",
         "copy_s": 0.002,
-        "step_s": 0.01,
+        "step_s": 0.009,
+        "hit_s": 0.001,
         "gpus_for_weights": 1,
         "scaled_from": None,
     }

@@ -22,7 +22,7 @@ def test_there_is_a_panel_per_gpu_and_a_line_per_store():
     assert "alone on 2 x CPU, 4 GiB" in figure.legends[0].get_title().get_text()
     assert measured.get_legend_handles_labels()[1] == [
         "recompute (modelled)",
-        "pinned DRAM: copy to the GPU only (modelled)",
+        "pinned DRAM: no store (modelled)",
         "dram, inprocess (RAM): 2 GB/s, cold, 1 MiB, 2 conn.",
         "files, inprocess (SSD): 3 GB/s, cold, 1 MiB, 2 conn.",
         "rocksdb, resp (SSD): 4 GB/s, cold, 1 MiB, 2 conn.",

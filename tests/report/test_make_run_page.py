@@ -62,7 +62,7 @@ def make(config, predicted, tmp_path_factory):
         command(
             make_run_page, "--run", folder, "--earlier", *earlier, "--captions", *captions,
             "--stores", json.dumps(looks()), "--spec", cost_spec(config), "--predicted", *predicted,
-            "--out", out / f"{name}.md", "--figures", out / name,
+            "--gpus", *config["break_even"]["gpus"], "--out", out / f"{name}.md", "--figures", out / name,
         )  # fmt: skip
         pictures = {path.stem: path.read_text() for path in (out / name).iterdir()}
         return (out / f"{name}.md").read_text(), pictures

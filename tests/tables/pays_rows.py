@@ -8,16 +8,16 @@ GB = 1e9
 
 
 def pair(model="m", gpu="NVIDIA H100 80GB HBM3", tokens=8192, kv_dtype="bfloat16", **changes):
-    """A row of break_even: 1 GB of KV, 1 s to compute it, 0.1 s of copy and last step, so break-even is 1.11 GB/s."""
+    """A row of break_even: 1 GB of KV, 1 s to compute it, 0.1 s of copy, last step and what else a hit takes, so break-even is 1.11 GB/s."""
     row = {"model": model, "gpu": gpu, "kv_dtype": kv_dtype, "prompt_tokens": tokens, "kv_bytes": GB}
-    row |= {"prefill_s": 1.0, "copy_s": 0.06, "step_s": 0.04, "gpus_for_weights": 1}
+    row |= {"prefill_s": 1.0, "copy_s": 0.05, "step_s": 0.03, "hit_s": 0.02, "gpus_for_weights": 1}
     row |= {"assumption": "published" if "(derived)" in gpu else None, "scaled_from": None}
     return row | changes
 
 
 def placed(of, scenario, tier, connector, gbps, low=None, high=None):
     """A row of placed_stores for a pair."""
-    ttft_s = of["kv_bytes"] / gbps / GB + of["copy_s"] + of["step_s"]
+    ttft_s = of["kv_bytes"] / gbps / GB + of["copy_s"] + of["step_s"] + of["hit_s"]
     keys = ("model", "gpu", "kv_dtype", "prompt_tokens")
     return {key: of[key] for key in keys} | {
         "machine": "2 x CPU", "scenario": scenario, "tier": tier, "connector": connector, "gbps": gbps,

@@ -8,7 +8,7 @@ from workflow.hyperkv.tables.methods.pays_text import answer, caveat, pays_text
 from workflow.hyperkv.tables.pays import pays_table
 
 
-def test_a_tier_is_its_fastest_store_and_dram_is_the_copy_alone():
+def test_a_tier_is_its_fastest_store_and_dram_is_what_a_hit_takes_without_one():
     rows = table_of([pair()]).set_index("tier")
     assert dict(rows["scenario"].dropna()) == {"ram_over_resp": "valkey", "ssd": "files"}
     assert list(rows["load_s"]) == pytest.approx([0.1, 0.3, 0.6])

@@ -25,15 +25,16 @@ PAGE = {"make_page"}
 RECOMMENDED = {"choose_scenario", "check_recommended", "make_summary", *PAGE}
 PLACED = {"place_stores", "draw_break_even", "write_pays", "draw_pays", "make_summary", *PAGE}
 CLAIMS = {"write_claims", *PAGE}
+COMPARED = {"write_predicted", "write_summary", *PAGE}
 COST = {"write_cost", "draw_cost", *PAGE}
 DRAWN_LAYERS = {"write_layers", "draw_layers", "write_summary", *CLAIMS}
 LAYERS = {"profile_layers valkey_resp", *DRAWN_LAYERS}
 OF_SCENARIOS = FIGURES - {"draw_stores", "draw_layers"}
-OF_CELLS = "cells requests scenarios ratios sweep_time latency environment summary"
+OF_CELLS = "cells requests scenarios ratios sweep_time latency predicted environment summary"
 TABLES = {f"write_{name}" for name in OF_CELLS.split()}
 AFTER = TABLES | OF_SCENARIOS | {"draw_hit_rate"} | RECOMMENDED | COST | CLAIMS
 SCENARIOS = ["none", "dram-16", "dram-32", "rocksdb_resp", "valkey_resp", "valkey_redis"]
-PROFILE = {"profile_store valkey_resp", *STORES, *PLACED, *CLAIMS, "write_summary"}
+PROFILE = {"profile_store valkey_resp", *STORES, *PLACED, *CLAIMS, *COMPARED}
 LIMITS = {"profile_limits", "write_limits", "draw_stores", *PLACED}
 HIT_RATES = {"predict_hit_rates", "draw_hit_rate", *CLAIMS}
 BREAK_EVEN = {"predict_break_even", *PLACED}
@@ -152,9 +153,9 @@ def test_nothing_is_left_to_do(complete):
             {"draw_hit_rate", "write_summary"} | PAGE,
         ),
         ("report/make_page.py tables/limits.py", PAGE | {"write_limits", "draw_stores"}),
-        ("predict/lru.py recommend/check_recommended.py", HIT_RATES | {"check_recommended"}),
-        ("predict/predict_break_even.py tables/ratios.py", BREAK_EVEN | {"write_ratios"}),
-        ("predict/place_stores.py tables/latency.py", PLACED | CLAIMS | {"write_latency"}),
+        ("predict/lru.py recommend/check_recommended.py", HIT_RATES | COMPARED | {"check_recommended"}),
+        ("predict/predict_break_even.py tables/ratios.py", BREAK_EVEN | COMPARED | {"write_ratios"}),
+        ("predict/place_stores.py tables/latency.py", PLACED | CLAIMS | COMPARED | {"write_latency"}),
         ("tables/methods/cost_model.py profile/null_server.py", COST | LAYERS | {"make_summary"}),
         ("tables/judging/verdict.py figures/layers.py", CLAIMS | {"draw_layers"}),
         ("stores/rocksdb/server.py connectors/redis.py", measured("rocksdb_resp", "valkey_redis")),
@@ -165,7 +166,7 @@ def test_nothing_is_left_to_do(complete):
         ),
         ("profile/profile_store.py profile/loopback.py", PROFILE | LIMITS | LAYERS),
         ("profile/rungs.py recommend/recommended_files.py", LAYERS | RECOMMENDED),
-        ("tables/layers.py tables/stores.py", DRAWN_LAYERS | STORES | PLACED),
+        ("tables/layers.py tables/stores.py", DRAWN_LAYERS | STORES | PLACED | COMPARED),
     ],
 )
 def test_editing_code_runs_what_uses_it(names, jobs, checkout):
@@ -191,7 +192,10 @@ def test_editing_the_model_measures_again_but_profiles_no_store(checkout):
         ({"scenarios.valkey_resp.connections": 3, "layers.repeats": 3}, measured("valkey_resp") | LAYERS),
         ({"profile.repeats": 2, "scenarios.files.connections": 3}, PROFILE | LIMITS),
         ({"profile.connections": [1, 2]}, PROFILE | LIMITS),
-        ({"layers.scenarios": [], "break_even.gpus": ["config/gpus/l4.yaml"]}, DRAWN_LAYERS | BREAK_EVEN),
+        (
+            {"layers.scenarios": [], "break_even.gpus": ["config/gpus/l4.yaml"]},
+            DRAWN_LAYERS | BREAK_EVEN | COMPARED,
+        ),
         (
             {"figures.chunk_tokens": 32},
             OF_SCENARIOS - {"draw_chunk"} | BREAK_EVEN | CLAIMS | {"write_ratios", "draw_cost"},

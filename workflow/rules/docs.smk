@@ -7,6 +7,7 @@ rule make_run_page:
         about="results/reference/{machine}/{date}/run.yaml",
         run=multiext("results/reference/{machine}/{date}/", "machine.json", "records.jsonl"),
         captions=collect("workflow/report/figures/{figure}.rst", figure=DRAWN),
+        gpus=CONFIG["break_even"]["gpus"],
         predicted=[rules.predict_hit_rates.output[0], rules.predict_break_even.output.table],
     output:
         page="docs/results/{machine}-{date}.md",
@@ -32,7 +33,7 @@ rule make_run_page:
     shell:
         "python -m workflow.hyperkv.report.make_run_page --run {params.run:q} --earlier {params.earlier:q}"
         " --captions {input.captions:q} --stores {params.stores:q} --spec {params.spec:q}"
-        " --predicted {input.predicted:q} --out {output.page:q} --figures {output.figures:q} 2> {log:q}"
+        " --predicted {input.predicted:q} --gpus {input.gpus:q} --out {output.page:q} --figures {output.figures:q} 2> {log:q}"
 
 
 rule docs:

@@ -11,6 +11,7 @@ rule make_page:
             *rules.write_ratios.output,
             *rules.write_environment.output,
             *rules.write_latency.output,
+            *rules.write_predicted.output,
             rules.write_layers.output.table,
             rules.write_claims.output.table,
             rules.write_cost.output.cost,

@@ -123,6 +123,27 @@ rule write_latency:
         " --out {output:q} 2> {log:q}"
 
 
+rule write_predicted:
+    input:
+        cells=rules.sweep.input,
+        stores="<tables>/stores.csv",
+        gpus=CONFIG["break_even"]["gpus"],
+        files=files("write_predicted"),
+    output:
+        "<tables>/predicted.csv",
+    log:
+        "<logs>/tables/predicted.log",
+    localrule: True
+    conda:
+        "../../envs/harness.yaml"
+    params:
+        code=stage_code("write_predicted"),
+        asked=asked,
+    shell:
+        "python -m workflow.hyperkv.tables.predicted --asked {params.asked:q} --cells {input.cells:q}"
+        " --stores {input.stores:q} --gpus {input.gpus:q} --out {output:q} 2> {log:q}"
+
+
 rule write_columns:
     input:
         dictionary="workflow/schemas/columns.yaml",
@@ -201,6 +222,7 @@ rule write_summary:
         sweep_time=rules.write_sweep_time.output,
         stores=rules.write_stores.output.csv,
         layers=rules.write_layers.output.table,
+        predicted=rules.write_predicted.output,
         layers_text=rules.write_layers.output.text,
     output:
         report("<tables>/summary.txt", caption="../report/summary.rst", category="Tables"),
@@ -215,6 +237,7 @@ rule write_summary:
     shell:
         "python -m workflow.hyperkv.tables.summary --scenarios {input.scenarios:q}"
         " --sweep-time {input.sweep_time:q} --stores {input.stores:q} --layers {input.layers:q}"
+        " --predicted {input.predicted:q}"
         " --layers-text {input.layers_text:q} --notes {params.notes:q} --out {output:q} 2> {log:q}"
 
 
@@ -226,6 +249,7 @@ rule tables:
         rules.write_ratios.output,
         rules.write_sweep_time.output,
         rules.write_latency.output,
+        rules.write_predicted.output,
         rules.write_columns.output,
         rules.write_environment.output,
         rules.write_stores.output,

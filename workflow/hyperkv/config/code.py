@@ -93,6 +93,11 @@ def recommendation_modules(workload: Mapping[str, Any]) -> list[str]:
     return ["recommend.choose_scenario", f"workloads.{workload['kind']}", *_every_store()]
 
 
+def predicted_modules(workload: Mapping[str, Any]) -> list[str]:
+    """What holding predictions against what was measured runs, of whichever stores."""
+    return ["tables.predicted", f"workloads.{workload['kind']}", *_every_store()]
+
+
 def check_modules() -> list[str]:
     """What checking a recommendation runs, whichever store it is of."""
     return ["recommend.check_recommended", *_every_store()]

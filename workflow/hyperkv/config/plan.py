@@ -14,6 +14,7 @@ from ..connectors.registry import alone
 from ..engines.vllm.command import settings_of
 from ..models.geometry import load_geometry
 from ..models.gpus import tensor_parallel_of
+from ..predict.scenario_tiers import tiers_of_scenarios
 from ..tables.methods.ladder_parity import require_steps
 from ..workloads.context_limit import limited
 from ..workloads.text.tokens_file import with_tokens
@@ -25,7 +26,6 @@ from .models.cost import Prices
 from .models.engines import INSTALLED, PAIRS, PROMPTS, REPLAY
 from .models.predict import CHUNK_TOKENS, PROMPT_TOKENS, SEEDS
 from .models.scenario import ALONE, OF_ENGINE, told
-from .predicted_tiers import tiers_of_scenarios
 from .scenarios import loads_of, selected
 from .schema import rules_at, unit_of
 
@@ -276,7 +276,7 @@ def _experiment_case(config: Mapping[str, Any]) -> dict[str, Any]:
         "lookup": "rest" if config["engine"] == "replay" else "prompt",
         "clients": max((load for name in measured for load in loads_of(config, name)), default=1),
         "seeds": config["experiment"]["repeats"],
-        "tiers": tiers_of_scenarios(config, measured),
+        "tiers": tiers_of_scenarios({**config, "replay": config["replay"] | REPLAY}, measured),
     }
 
 

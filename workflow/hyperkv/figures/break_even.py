@@ -64,7 +64,7 @@ def draw_break_even(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> Fi
     sizes_x(grid[0, 0], rows["prompt_tokens"].unique(), _tokens)
     figure.suptitle(
         f"Load or compute a prompt's KV: {model}, KV in {kv_dtype}, modelled on an idle GPU;\n"
-        "without what engine and connector spend per request and per chunk",
+        "without what a store's connector spends per request and per chunk",
         fontsize=11,
     )
     figure.tight_layout()
@@ -86,11 +86,12 @@ def _draw_gpu(axes: Axes, rows: pd.DataFrame, stores: pd.DataFrame, letters: int
     prompts = rows["prompt_tokens"]
     links = {row["prompt_tokens"]: _link(row) for _, row in rows.iterrows()}
     link_points(axes, prompts, rows["prefill_s"], links.values())
-    link_points(axes, prompts, rows["copy_s"] + rows["step_s"], links.values())
+    pinned_s = rows["copy_s"] + rows["step_s"] + rows["hit_s"]
+    link_points(axes, prompts, pinned_s, links.values())
     axes.plot(prompts, rows["prefill_s"], color="black", linewidth=2.4, label="recompute (modelled)")
     axes.plot(
-        prompts, rows["copy_s"] + rows["step_s"], color="#666666", linestyle=(0, (5, 2)), linewidth=1.8,
-        label="pinned DRAM: copy to the GPU only (modelled)",
+        prompts, pinned_s, color="#666666", linestyle=(0, (5, 2)), linewidth=1.8,
+        label="pinned DRAM: no store (modelled)",
     )  # fmt: skip
     looks, names = styles(stores), labels(stores)
     for scenario, line in stores.groupby("scenario", sort=False):

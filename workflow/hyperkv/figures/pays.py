@@ -115,7 +115,7 @@ def _handles(pays: pd.DataFrame) -> list[Patch]:
         )
     if too_many_gpus(pays):
         told.append(Patch(color=TOO_MANY, label="that many GPUs hold the weights: more than one machine"))
-    notes = ["one prompt on an idle engine; without what engine and connector spend on a request"]
+    notes = ["one prompt on an idle engine; without what a connector spends on a request"]
     notes += ["* derived from published figures, not measured"] if pays["gpu_derived"].any() else []
     notes += ["? the SSD's interval holds 1: undecided"] if _any_open(pays) else []
     return told + [Patch(color="none", label=note) for note in notes]

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from ..records.hardware import short_gpu
 from ..records.templates import filled
+from .request_time import HIT_S_PER_TOKEN
 
 PROMPT_TOKENS = 8192
 
@@ -30,11 +31,17 @@ def break_even_text(table: pd.DataFrame, remarks: Sequence[str] = ()) -> str:
         _grid(rows, "of as many GPUs as hold the weights", _together),
         _grid(rows, "GPU step times", _origin),
     ]
-    return filled(__file__, prompt_tokens=prompt, grids=grids, remarks=remarks)
+    return filled(
+        __file__,
+        prompt_tokens=prompt,
+        per_token_us=1e6 * HIT_S_PER_TOKEN,
+        grids=grids,
+        remarks=remarks,
+    )
 
 
 def required_words(gbps: float, unit: str = "") -> str:
-    """'5.8', with a unit behind it; 'never' where no GB/s are enough: the copy to the GPU alone takes longer than computing."""
+    """'5.8', with a unit behind it; 'never' where no GB/s are enough: the copy to the GPU and the engine take longer than computing."""
     return "never" if math.isinf(gbps) else f"{float(f'{gbps:.2g}'):g}{unit}"
 
 

@@ -82,7 +82,7 @@ def placed_stores_table(break_even: pd.DataFrame, stores: pd.DataFrame, machine:
                 continue
             known = pd.notna(row["required_node_gbps"])
             required = row["required_node_gbps"] if known else row["required_gbps"]
-            ttft_s = row["kv_bytes"] / (point["gbps"] * 1e9) + row["copy_s"] + row["step_s"]
+            ttft_s = row["kv_bytes"] / (point["gbps"] * 1e9) + row["copy_s"] + row["step_s"] + row["hit_s"]
             placed = {
                 "machine": machine,
                 "required_gbps": required,

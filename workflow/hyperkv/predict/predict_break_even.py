@@ -4,7 +4,8 @@ python -m workflow.hyperkv.predict.predict_break_even --spec '{...}' --out resul
 
 One prompt on an idle engine, all of its KV in the store, loading overlapped with nothing (engines/replay):
   recompute  step_s of the whole prompt
-  full hit   bytes / store's GB/s + bytes / host-device GB/s + step_s of the one token that is always computed
+  full hit   bytes / store's GB/s + bytes / host-device GB/s + step_s of the one token that is always computed + what vLLM and
+             LMCache spend on a hit beside them (request_time.py)
 Break-even is the store's GB/s at which both take alike. The engine has as many GPUs as hold the model's weights and can share its heads. What an
 engine and a connector spend per request and per chunk besides is not in it: real break-even is higher. bytes: what LMCache
 loads of the prompt (Geometry.stored_bytes, and copies of heads where there are more GPUs than KV heads), so sliding layers in
@@ -29,6 +30,7 @@ from ..models.gpu import load_gpu
 from ..models.gpu_memory import gpus_for_model, gpus_for_weights, memory_gb_of
 from ..models.gpus import kv_copies
 from .break_even_text import break_even_text
+from .request_time import hit_s
 
 
 def main(*, spec: Spec, out: Path, text: Path) -> None:
@@ -119,7 +121,8 @@ def _rows(geometry: Geometry, path: Path, spec: Mapping[str, Any]) -> Iterator[d
             together.step_s([(1, prompt - 1)], []),
             together.copy_s(size),
         )
-        required = required_gbps(size, prefill_s, step_s + copy_s)
+        rest_s = step_s + hit_s(prompt)
+        required = required_gbps(size, prefill_s, rest_s + copy_s)
         yield {
             "model": geometry.name,
             "gpu": together.name,
@@ -131,8 +134,9 @@ def _rows(geometry: Geometry, path: Path, spec: Mapping[str, Any]) -> Iterator[d
             "prefill_s": prefill_s,
             "step_s": step_s,
             "copy_s": copy_s,
+            "hit_s": hit_s(prompt),
             "required_gbps": required / gpus,
-            "required_to_gpu_gbps": required_gbps(size, prefill_s, step_s) / gpus,
+            "required_to_gpu_gbps": required_gbps(size, prefill_s, rest_s) / gpus,
             "gpus_for_weights": known,
             "required_node_gbps": None if known is None else required,
             "scaled_from": together.scaled_from,

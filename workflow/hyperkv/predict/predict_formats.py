@@ -82,7 +82,8 @@ def _rows(
     token_bytes = kv_share(geometry, gpus).stored_bytes(1) * share
     known = name not in _AS_IT_IS and timed["device"] == "cuda" and decode_s is not None
     coded = (encode_s or 0.0, decode_s or 0.0) if known else (0.0, 0.0)
-    rest_s = hit["prefill_s"] - hit["step_s"] - hit["copy_s"] - hit["kv_bytes"] / 1e9 * coded[1]
+    spent_s = hit["step_s"] + hit["copy_s"] + hit["hit_s"]
+    rest_s = hit["prefill_s"] - spent_s - hit["kv_bytes"] / 1e9 * coded[1]
     about = {
         "format": name,
         "model": hit["model"],
@@ -106,7 +107,7 @@ def _rows(
         kept = sum(item.conversation.turns[-1].answer_end for item in keyed)
         ttft_s = hit["prefill_s"]
         if gbps is not None:
-            ttft_s = hit["kv_bytes"] / cell.device.gbps / 1e9 + hit["copy_s"] + hit["step_s"]
+            ttft_s = hit["kv_bytes"] / cell.device.gbps / 1e9 + spent_s
         yield about | {
             "stated_gbps": gbps,
             "ttft_s": ttft_s,

@@ -20,12 +20,14 @@ from ..recommend.recommendation_text import objective_words
 from ..records.frames import Asked
 from ..records.templates import environment
 from ..tables.methods.pays_text import answer, caveat
+from ..tables.methods.predicted_text import counts_words
 from ..tables.methods.substitution import WORDS
 from ..tables.methods.told_apart import told_apart
 from . import facts, rows
 from .answer import price_of_ssd
 from .found import read
 from .inline import inlined
+from .run_rows import predicted_rows
 from .sources import Sources, cell_rows, pays_rows, single_rows, sources_of, sweep_rows
 
 # The page's figures in order, with their titles; of several at one place the first that is there is shown.
@@ -70,7 +72,7 @@ def main(
     Args:
         template: the page's Jinja template.
         captions: the figures' captions, .rst.
-        tables: cells, scenarios, ratios .csv and environment.json; pays, latency, layers, claims and cost .csv where they are.
+        tables: cells, scenarios, ratios .csv and environment.json; pays, latency, predicted, layers, claims and cost .csv where they are.
         recommended: recommendation.json, check.json.
         figures: SVG files.
         records: JSONL files of the sweep and of the stores alone, which the page leads to.
@@ -113,8 +115,8 @@ def contents(found: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
     """Everything that the template shows beside the pictures."""
     cells, scenarios, recommendation = found["cells"], found["scenarios"], found["recommendation"]
     environments, ratios = found["environment"], found["ratios"].dropna(subset=["baseline"])
-    optional = ("claims", "cost", "latency", "layers", "pays")
-    claims, cost, latency, layers, pays = (_filled(found.get(name)) for name in optional)
+    optional = ("claims", "cost", "latency", "layers", "pays", "predicted")
+    claims, cost, latency, layers, pays, predicted = (_filled(found.get(name)) for name in optional)
     return {
         "answer": [] if pays is None else [*answer(pays), caveat(pays)],
         "pays": None if pays is None else pays_rows(pays, sources.stores),
@@ -131,6 +133,8 @@ def contents(found: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
         "ratios": rows.ratios_rows(ratios),
         "scenarios": cell_rows(scenarios, cells, sources.cells),
         "latency": None if latency is None else single_rows(latency, sources.singles),
+        "predicted": None if predicted is None else predicted_rows(predicted),
+        "predicted_counts": "" if predicted is None else counts_words(predicted),
         "layers": None if layers is None else rows.layers_rows(layers, WORDS),
         "claims": None if claims is None else rows.claims_rows(claims),
         "verdicts": None if claims is None else claims["verdict"].value_counts().to_dict(),

@@ -34,6 +34,7 @@ from ..figures.tier_tradeoff import draw_tier_tradeoff
 from ..figures.transport_medium import draw_transport_medium
 from ..predict.break_even_text import PROMPT_TOKENS
 from ..predict.place_stores import machine_of, placed_stores_table
+from ..predict.request_time import FITTED
 from ..records.frames import read_csv
 from ..records.hardware import mixed
 from ..records.kept_run import KeptRun, name_before_device, read_about, read_run
@@ -47,7 +48,9 @@ from ..tables.limits import device_limits, limits_table
 from ..tables.methods.layers_text import WORDS
 from ..tables.methods.over_recompute import cell_ratios, single_ratios
 from ..tables.methods.pays_text import answer, caveat
+from ..tables.methods.predicted_text import counts_words
 from ..tables.pays import pays_table
+from ..tables.predicted import predicted_table
 from ..tables.scenarios import scenarios_table
 from ..tables.sharing import sharing_table
 from ..tables.stores import stores_table
@@ -88,6 +91,7 @@ def main(
     stores: Spec,
     spec: Spec,
     predicted: Files = (),
+    gpus: Files = (),
     out: Path,
     figures: Path,
 ) -> None:
@@ -100,12 +104,13 @@ def main(
         stores: JSON: how stores look.
         spec: JSON: {"prices": {...}, "slo": {...}}.
         predicted: hit_rates.csv, break_even.csv.
+        gpus: files of the GPUs that the run may have been measured on.
         out: Markdown file.
         figures: folder for the pictures, beside --out.
     """
     looks.know(stores)
     kept = read_run(run)
-    tables = tables_of(kept, spec) | {path.stem: read_csv(path) for path in predicted}
+    tables = tables_of(kept, spec, gpus) | {path.stem: read_csv(path) for path in predicted}
     tables |= placed(kept, tables)
     told = {path.stem: path.read_text() for path in captions}
     pictures = [
@@ -133,8 +138,8 @@ def brief(caption: str) -> str:
     return " ".join(re.split(r"(?<=\.) ", paragraph(caption))[:2])
 
 
-def tables_of(run: KeptRun, spec: Mapping[str, Any]) -> Tables:
-    """Every table that a run's records give. spec: prices and SLO, as of rule write_cost."""
+def tables_of(run: KeptRun, spec: Mapping[str, Any], gpus: Sequence[Path] = ()) -> Tables:
+    """Every table that a run's records give. spec: prices and SLO, as of rule write_cost. gpus: their files."""
     found: Tables = {}
     if cells := run.of("cell"):
         table = cells_table(cells)
@@ -152,6 +157,8 @@ def tables_of(run: KeptRun, spec: Mapping[str, Any]) -> Tables:
     if points := run.of("point"):
         found["stores"] = stores_table(points)
         found["limits"] = limits_table([*run.of("limit"), *device_limits(run.of("baseline"))])
+    if swept := run.of("cell", "single"):
+        found["predicted"] = predicted_table(swept, found.get("stores", pd.DataFrame()), gpus)
     if rungs := run.of("rung"):
         found["layers"] = layers_table(rungs)
     return found
@@ -239,6 +246,10 @@ def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table 
     if singles is not None:
         told = "Medians. First: computed, with a tier saved, too. Ratio: from the tier over computed without one."
         yield "Single requests", told, run_rows.single_rows(singles)
+    if "predicted" in tables:
+        told = f"Within 15 % (hit rates 10 %): {counts_words(tables['predicted'])}; ○: further off."
+        fitted = " Times beside the GPU's were fitted to this run." if str(run.folder) in FITTED else ""
+        yield "Predicted and measured", told + fitted, run_rows.predicted_rows(tables["predicted"])
     yield "What is not valid, and why", "", run_rows.invalid_rows(cells, singles)
     if "cost" in run.about.figures:
         yield "Cost", "With the prices of `config/prices.yaml`.", rows.cost_rows(tables["cost"])

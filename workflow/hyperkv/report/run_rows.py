@@ -11,6 +11,7 @@ from ..predict.break_even_text import required_words
 from ..recommend.recommendation_text import number
 from ..records.hardware import disk_words, hardware_words, short_gpu
 from ..records.repeats import single_anchor
+from ..tables.methods.predicted_text import HIT_RATE, OFF, UNITS, WORDS
 from .rows import Table, interval_text, percent
 
 _PASSES = {"computed": "computed", "saved": "computed and saved", "loaded": "from the tier"}
@@ -40,6 +41,30 @@ def latency_rows(latency: pd.DataFrame) -> Table:
         "valid",
     ]
     return Table(headers, rows, range(1, 6), marked, ids)
+
+
+def predicted_rows(predicted: pd.DataFrame) -> Table | None:
+    """What was predicted beside what was measured, a row per scenario, its prompt lengths or loads in one; None where nothing was compared.
+
+    A row with one that is further off than allowed is marked.
+    """
+    rows: list[list[str]] = []
+    marked: list[int] = []
+    compared = predicted.dropna(subset=["verdict"])
+    for (quantity, scenario), own in compared.groupby(["quantity", "scenario"], sort=False):
+        if (own["verdict"] == OFF).any():
+            marked.append(len(rows))
+        rates = quantity == HIT_RATE
+        at = [f"{row['load']:g}" if rates else f"{row['prompt_tokens']:,.0f}" for _, row in own.iterrows()]
+        values = [
+            [percent(value) if rates else f"{value:.3g}" for value in own[key]]
+            for key in ("predicted", "measured")
+        ]
+        unit = "" if rates else f", {UNITS[quantity].replace('10^9 bytes', 'GB')}"
+        texts = map(", ".join, [at, *values, [f"{100 * error:+.0f} %" for error in own["error"]]])
+        rows.append([WORDS[quantity] + unit, str(scenario), *texts])
+    headers = ["what", "scenario", "prompt tokens, or clients", "predicted", "measured", "error"]
+    return Table(headers, rows, range(3, 6), marked) if rows else None
 
 
 def single_rows(singles: pd.DataFrame) -> Table:

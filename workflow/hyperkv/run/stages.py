@@ -139,6 +139,7 @@ class Stages:
             "predict_formats": lambda: json.dumps(self.config["bits"], sort_keys=True),
             "predict_hit_rates": lambda: plan.predict_spec(self.config),
             "predict_break_even": lambda: plan.break_even_spec(self.config),
+            "write_predicted": lambda: json.dumps(plan.measured_workload(self.config), sort_keys=True),
             "write_ratios": lambda: json.dumps({"figures": self.config["figures"]}, sort_keys=True),
             "write_array": lambda: plan.array_spec(self.config),
             "write_cost": lambda: plan.cost_spec(self.config),
@@ -161,6 +162,7 @@ class Stages:
             "try_pair": lambda: code.pair_modules(told),
             "measure_bits": lambda: ["bits.measure_bits", "bits.hbm"],
             "predict_hit_rates": lambda: code.prediction_modules(told["cases"].values()),
+            "write_predicted": lambda: code.predicted_modules(told),
             "choose_scenario": lambda: code.recommendation_modules(self.config["workload"]),
         }
         return code.code(*modules[stage]())
@@ -197,7 +199,7 @@ class Stages:
             cases = json.loads(self.spec(stage))["cases"].values()
             of_cases = [path for case in cases for path in read_by(case["workload"])]
             return sorted({*(case["model"] for case in cases), *of_cases})
-        if stage == "choose_scenario":
+        if stage in ("choose_scenario", "write_predicted"):
             return [self.config["model"], *read]
         if stage == "write_limits":
             return baseline_of(json.loads(self.spec("baseline_array")))

@@ -39,7 +39,7 @@ def main(*, break_even: Path, placed_stores: Path, out: Path, text: Path) -> Non
 def pays_table(break_even: pd.DataFrame, placed_stores: pd.DataFrame) -> pd.DataFrame:
     """One row per model x GPU x KV format x prompt length x tier: time to compute the prompt over time to load it.
 
-    break_even, placed_stores: those tables. dram is pinned memory of the engine, modelled as the copy to the GPU alone;
+    break_even, placed_stores: those tables. dram is pinned memory of the engine, modelled: the copy to the GPU and what else a hit takes;
     ram_over_resp and ssd take the fastest store that was measured there. The interval is that of the store's GB/s. verdict: pays, loses or
     undecided (the interval holds 1); of a model that more than 8 such GPUs hold, too many GPUs.
     """
@@ -61,7 +61,7 @@ def _rows(pair: pd.Series, stores: pd.DataFrame) -> Iterator[dict[str, Any]]:
         "recompute_s": pair["prefill_s"],
         **{key: pair[key] for key in (*PAIR, "gpus_for_weights", "kv_bytes")},
     }
-    rest_s = pair["copy_s"] + pair["step_s"]
+    rest_s = pair["copy_s"] + pair["step_s"] + pair["hit_s"]
     remote = stores[(stores["tier"] == "dram") & (stores["connector"] != "inprocess")]
     for tier, found in zip(TIERS, (None, remote, stores[stores["tier"] == "ssd"]), strict=True):
         if found is None:

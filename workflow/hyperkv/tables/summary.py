@@ -20,6 +20,7 @@ from ..base.options import Files, read_by
 from ..records.frames import read_csv
 from ..records.hardware import measured_on, mixed
 from ..records.templates import filled
+from .methods.predicted_text import counts_words
 
 HEADERS = (
     "scenario",
@@ -52,6 +53,7 @@ def main(
     stores: Path,
     layers: Files = (),
     layers_text: Path | None = None,
+    predicted: Path | None = None,
     notes: Notes = (),
     out: Path,
 ) -> None:
@@ -62,6 +64,7 @@ def main(
         sweep_time: sweep_time.csv.
         stores: stores.csv.
         layers: layers.csv.
+        predicted: predicted.csv.
         layers_text: text of the layers, for after the tables.
         notes: JSON list: lines for the end.
         out: text file.
@@ -73,6 +76,7 @@ def main(
         hardware_text([of_sweep, of_stores, *map(read_csv, layers)]),
         stores_text(of_stores),
         layers_text.read_text() if layers_text else "",
+        predicted_text(read_csv(predicted)) if predicted else "",
         store_notes_text(of_sweep, of_stores),
         *(f"{note}\n" for note in notes),
     ]
@@ -143,6 +147,12 @@ def stores_text(stores: pd.DataFrame) -> str:
 def hardware_text(tables: Sequence[pd.DataFrame]) -> str:
     """What all was measured on, and a line for what is not alike; "" when the tables do not tell."""
     return filled(__file__, "hardware", lines=(measured_on(tables), mixed(tables)))
+
+
+def predicted_text(predicted: pd.DataFrame) -> str:
+    """How many predictions were within what is allowed, in one line; "" where none was compared."""
+    counted = counts_words(predicted)
+    return filled(__file__, "predicted", counted=counted) if counted else ""
 
 
 def store_notes_text(scenarios: pd.DataFrame, stores: pd.DataFrame) -> str:

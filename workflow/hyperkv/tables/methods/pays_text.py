@@ -69,7 +69,7 @@ def caveat(table: pd.DataFrame) -> str:
     measured = [short_gpu(gpu) for gpu in dict.fromkeys(table[~table["gpu_derived"]]["gpu"])]
     derived = f"all GPUs but {', '.join(measured)}" if measured else "all GPUs"
     return (
-        "One prompt on an idle engine, without what engine and connector spend on a request; step times of "
+        "One prompt on an idle engine, without what a connector spends on a request; step times of "
         f"{derived} are derived from published figures."
     )
 

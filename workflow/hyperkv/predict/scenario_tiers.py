@@ -11,7 +11,6 @@ from ..engines.vllm.command import settings_of
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpus import kv_share, tensor_parallel_of
 from ..stores.registry import store_class
-from .models.engines import REPLAY
 
 Sizes = dict[str, int | None]
 _MIB = 1 << 20
@@ -28,10 +27,13 @@ class EngineFacts:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], scenario: Mapping[str, Any] | None = None) -> EngineFacts:
-        """Those of the config's engine, or of a scenario, which may set kv_dtype and, for engine vllm, the engine's keys."""
+        """Those of the config's engine, or of a scenario, which may set kv_dtype and, for engine vllm, the engine's keys.
+
+        config: its section replay with what is fixed of that engine.
+        """
         own = scenario or {"kv_dtype": None, "vllm": {}}
         vllm = settings_of({"vllm": config["vllm"], "scenario": own})
-        engine = vllm if config["engine"] == "vllm" else config["replay"] | REPLAY
+        engine = vllm if config["engine"] == "vllm" else config["replay"]
         return cls(
             {"hbm_bytes": engine["hbm_kv_bytes"]} if engine["prefix_caching"] else {},
             engine["block_tokens"],
@@ -59,7 +61,7 @@ def tiers_of_scenarios(config: Mapping[str, Any], names: list[str]) -> dict[str,
     for name in names:
         scenario = config["scenarios"][name]
         facts = EngineFacts.of(config, scenario)
-        sizes = facts.hbm | _below(scenario)
+        sizes = facts.hbm | tiers_below(scenario)
         tiers: dict[str, Any] = dict(facts.less_copies(sizes))
         if facts.geometry.kv_dtype != usual.geometry.kv_dtype:
             tiers["kv_dtype"] = facts.geometry.kv_dtype
@@ -89,17 +91,18 @@ def tiers_name(sizes: Sizes, facts: EngineFacts, usual: EngineFacts) -> str:
     return "_".join(parts)
 
 
-def _below(scenario: Mapping[str, Any]) -> Sizes:
-    """The tiers below HBM."""
+def tiers_below(scenario: Mapping[str, Any]) -> Sizes:
+    """The tiers of a scenario below HBM, by their bytes; also of one from before there were bounds."""
     tiers: Sizes = {}
     if scenario["tier"] == "none":
         return tiers
+    bound = scenario.get("bound_bytes")
     if scenario["dram_pool_bytes"]:
         tiers["dram_bytes"] = scenario["dram_pool_bytes"]
     if key := store_class(scenario["store"]).bound_key:
-        tiers["dram_bytes"] = min(filter(None, (scenario[key], scenario["bound_bytes"])), default=None)
+        tiers["dram_bytes"] = min(filter(None, (scenario[key], bound)), default=None)
     else:
-        tiers["ssd_bytes"] = scenario["bound_bytes"]
+        tiers["ssd_bytes"] = bound
     return tiers
 
 

@@ -1,0 +1,105 @@
+"""Single requests that were measured: what a GPU, vLLM and a store are predicted to take for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import UserError
+from ..cells.cell import CellSpec
+from ..connectors.gated import gated
+from ..models.gpu import GpuModel, document_of, load_gpu
+from ..records.hardware import gpu_of
+from ..stores.registry import store_class
+from .request_time import REQUEST_S, hit_s
+
+BY_GATE = "a gate decides how much is loaded"
+QUEUE = "load_queue_bytes"  # a gate's key in records of earlier versions
+
+
+@dataclass(frozen=True)
+class Request:
+    """A single request: computed where there is no tier, else loaded. loaded_tokens: that were not computed; loaded_bytes: of them, as stored.
+
+    ttft_s: measured. faults: why it does not count.
+    """
+
+    scenario: Mapping[str, Any]
+    prompt_tokens: int
+    loaded_tokens: int
+    loaded_bytes: int
+    ttft_s: float
+    faults: tuple[str, ...] = ()
+
+    @property
+    def is_of_pool(self) -> bool:
+        """Whether the engine's own host memory served it: no store had a part in it."""
+        return (
+            self.scenario["tier"] != "none" and store_class(self.scenario["store"]).held_by_engine == "pool"
+        )
+
+    def gpu_s(self, gpu: GpuModel) -> float:
+        """Seconds that a GPU takes for it: copying what was loaded, computing the rest."""
+        rest = self.prompt_tokens - self.loaded_tokens
+        return gpu.step_s([(rest, self.loaded_tokens)], []) + gpu.copy_s(self.loaded_bytes)
+
+    def ttft_at(self, gpu: GpuModel, gbps: float | None) -> float:
+        """Its predicted TTFT. gbps: of the store; None where it has no part in it."""
+        return REQUEST_S + self.gpu_s(gpu) + hit_s(self.loaded_tokens) + self.store_s(gbps)
+
+    def store_s(self, gbps: float | None) -> float:
+        """Seconds that a store of so many GB/s takes for what was loaded; None: no store."""
+        return 0.0 if gbps is None else self.loaded_bytes / gbps / 1e9
+
+
+def requests_of(record: Mapping[str, Any]) -> Iterator[Request]:
+    """The requests of a record of single requests, less those that were computed and saved at once."""
+    scenario = record["spec"]["scenario"]
+    cell = CellSpec(dict(record["spec"]), 0, record["repeat"], Path())
+    tiered = scenario["tier"] != "none"
+    by_gate = [BY_GATE] if gated(scenario) or QUEUE in scenario else []
+    for sample in record["samples"]:
+        if tiered and sample["pass"] == "first":
+            continue
+        loaded = sample["cached_tokens"] if tiered else 0
+        yield Request(
+            scenario,
+            sample["prompt_tokens"],
+            loaded,
+            loaded * cell.stored_bytes_per_token,
+            sample["ttft_s"],
+            (*by_gate, *sample["faults"]),
+        )
+
+
+def gpu_file(record: Mapping[str, Any], files: Sequence[Path]) -> Path:
+    """The file of the GPU that a record's engine ran on. Raises UserError where none is of it."""
+    reported = str(gpu_of(record)["gpu"])  # of several kinds they are all in it, and no file is of that
+    for path in files:
+        if _is_of(str(document_of(path)["name"]), reported):
+            return path
+    raise UserError(f"no file of break_even.gpus is of {reported}")
+
+
+def _is_of(name: str, reported: str) -> bool:
+    """Whether a GPU file's name, 'NVIDIA H200 141GB (derived)', is of what nvidia-smi calls a GPU, 'NVIDIA H200'.
+
+    Words that only one of them has may be the memory that nvidia-smi leaves out at the end, or the socket that the file does.
+    """
+    own, other = (re.findall(r"\w+", text.upper().removesuffix("(DERIVED)")) for text in (name, reported))
+    return own[: len(other)] == other or ("," not in reported and set(own) <= set(other))
+
+
+def model_of(record: Mapping[str, Any], file: Path) -> GpuModel:
+    """The step times of a record's model on its GPUs."""
+    cell = CellSpec(dict(record["spec"]), 0, record["repeat"], Path())
+    return load_gpu(file, cell.geometry, cell.share.ranks)
+
+
+def origin(file: Path, gpu: GpuModel) -> str:
+    """Where step times come from: measured, derived (of another GPU), scaled (of another model), or both."""
+    words = ["derived"] * bool(document_of(file).get("assumption")) + ["scaled"] * bool(gpu.scaled_from)
+    return ", ".join(words) or "measured"
