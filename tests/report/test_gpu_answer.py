@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -25,24 +26,21 @@ def disk(factor):
 
 
 def test_a_disk_that_is_too_slow_is_told_what_is_needed():
-    pays, caveat = gpu_answer.answer([run(disk(1.0))])
-    assert pays.startswith(
-        "On H100 80GB loading a prompt from SSD does not pay for llama-3.1-8b with KV in bfloat16 (TTFT 2.93 [2.90, 2.96] times"
-    )
-    assert "3.23 [3.20, 3.26] at 8,200, 6.25 GB/s" in pays
-    assert "this disk gave 1.67; under load, multi turn, 5 clients: requests " in pays
-    assert caveat == "Medians with 95 % intervals of 3 repeats, which are their range."
+    assert gpu_answer.answer([run(disk(1.0))]) == [
+        "On H100 80GB loading a prompt from an SSD of 1.6 to 1.7 GB/s is slower than computing it for Llama-3.1-8B with bf16 KV: 1,032 tokens "
+        "need 10.2 GB/s, 32,776 need 4.05; 5 clients, multi turn: requests/s 0.984 (0.974 to 0.994), TTFT 2.84 (2.81 to 2.87).",
+        "",
+        "TTFT and requests/s are times recompute's, medians with 95 % intervals of 3 repeats, which are their range.",
+    ]
 
 
 def test_a_disk_that_is_fast_enough_pays_where_its_interval_is_below_1():
-    told = gpu_answer.answer([run(disk(0.32))])
-    assert len(told) == 3
-    assert told[0].startswith(
-        "On H100 80GB loading a prompt from SSD pays for llama-3.1-8b with KV in bfloat16 (TTFT 0.937 ["
-    )
-    assert "GB/s" not in told[0]
-    assert told[1].startswith("Loading a prompt from SSD does not pay for")
-    assert " at 8,200" in told[1]
+    first, _, second, *_ = gpu_answer.answer([run(disk(0.32))])
+    assert " is faster than computing it for Llama-3.1-8B with bf16 KV: TTFT 0.937 (" in first
+    assert " need " not in first
+    assert second.startswith("It is slower for Llama-3.1-8B with bf16 KV: ")
+    assert "8,200 need 6.25" in second
+    assert "clients" not in second
 
 
 def test_an_interval_around_1_is_undecided():
@@ -51,43 +49,68 @@ def test_an_interval_around_1_is_undecided():
         [run(lambda scenario, repeat: around[repeat] / 3.166 if scenario == "h100_striped_mp_disk" else 1.0)]
     )
     assert any(
-        each.startswith("It is undecided whether it pays for") and "1.00 [0.900, 1.10] at 8,200" in each
+        each.startswith("It may be faster or slower for ") and "1.00 (0.900 to 1.10) at 8,200" in each
         for each in told
     )
 
 
 def test_one_repeat_has_no_interval_and_says_so():
     told = gpu_answer.answer([RUN])
-    assert told[-1] == "One repeat, so no intervals."
-    assert "[" not in "".join(told)
+    assert told[-1] == "TTFT and requests/s are times recompute's; one repeat, so no intervals."
+    assert "(" not in "".join(told)
+
+
+def changed(record, model="llama-3.1-8b", kv_dtype="bfloat16", gpu="NVIDIA H100 80GB HBM3", **evidence):
+    found = json.loads(json.dumps(record)) | {"model": model}
+    found["effective"]["kv_dtype"] = kv_dtype
+    found["environment"]["gpu"] = [f"{gpu}, 1, 2"]
+    if found["record"] == "cell":
+        found["evidence"] |= evidence
+    return found
 
 
 def test_models_formats_and_gpus_are_told_apart():
-    def fp8(record):
-        found = json.loads(json.dumps(record))
-        found["model"], found["effective"]["kv_dtype"] = "qwen3-32b", "fp8"
-        found["environment"]["gpu"] = ["NVIDIA H200, 1, 2"]
+    fp8 = partial(changed, model="qwen3-32b", kv_dtype="fp8", gpu="NVIDIA H200")
+    first, _, second, *_ = gpu_answer.answer([run(disk(1.0)), run(disk(0.2), change=fp8)])
+    assert first.startswith("Loading a prompt from an SSD of ")
+    assert " is faster than computing it for Qwen3-32B with fp8 KV on H200: TTFT 0." in first
+    assert second.startswith("It is slower for Llama-3.1-8B with bf16 KV on H100 80GB: 1,032 tokens need ")
+
+
+def test_several_models_are_a_list():
+    models = ["qwen3-32b", "qwen3-30b-a3b", "a-model-of-mine"]
+    told = gpu_answer.answer([run(disk(0.2), change=partial(changed, model=model)) for model in models])
+    begins = ["- a-model-of-mine with bf16 KV: TTFT", "- Qwen3-30B-A3B with bf16 KV: TTFT", "- Qwen3-32B with"]
+    assert told[0].endswith(" is faster than computing it for:")
+    assert [told[1], told[5]] == ["", ""]
+    assert all(line.startswith(begin) for line, begin in zip(told[2:5], begins, strict=True))
+    assert len(told) == 7
+    assert gpu_answer.quoted(told).splitlines()[1:3] == [">", f"> {told[2]}"]
+
+
+def test_a_dram_pool_that_served_hits_too_is_told():
+    def pooled(record):
+        found = changed(record, dram_hit_tokens=256)
+        if found["record"] == "cell":
+            found["spec"]["scenario"]["dram_pool_bytes"] = 8 * 2**30
         return found
 
-    told = gpu_answer.answer([run(disk(1.0)), run(disk(0.2), change=fp8)])
-    assert told[0].startswith("Loading a prompt from SSD pays for qwen3-32b with KV in fp8 on H200 (TTFT 0.")
-    assert told[1].startswith(
-        "Loading a prompt from SSD does not pay for llama-3.1-8b with KV in bfloat16 on H100 80GB ("
-    )
+    told = gpu_answer.answer([run(disk(1.0), change=pooled)])[0]
+    assert "; 5 clients, multi turn, 8 GiB of DRAM before the SSD: requests/s 0.984 (" in told
 
 
 @pytest.mark.parametrize("key", ["gate", "shape"])
 def test_what_the_disk_alone_did_not_do_is_no_answer(key):
-    def changed(record):
+    def other(record):
         found = json.loads(json.dumps(record))
         if found["scenario"] == "h100_striped_mp_disk":
             found["spec"]["scenario"][key] = "ttft" if key == "gate" else {"read_gbps": 8}
         return found
 
-    told = gpu_answer.answer([run(disk(1.0), change=changed)])
+    told = gpu_answer.answer([run(disk(1.0), change=other)])
     assert (told == []) is (key == "shape")
     assert not told or told[0].startswith(
-        "On H100 80GB under load SSD gives llama-3.1-8b with KV in bfloat16 (multi turn, 5 clients: "
+        "On H100 80GB SSD was measured under load only for Llama-3.1-8B with bf16 KV: 5 clients, multi turn: "
     )
 
 
@@ -111,7 +134,7 @@ def test_what_was_measured_once_beside_the_rest_is_told():
     caveat = gpu_answer.answer([run(disk(1.0)), once])[-1]
     assert (
         caveat
-        == "Medians with 95 % intervals of 3 repeats, which are their range; what has none was measured once."
+        == "TTFT and requests/s are times recompute's, medians with 95 % intervals of 3 repeats, which are their range; what has none was measured once."
     )
 
 

@@ -85,8 +85,8 @@ def on_gpus(runs: Sequence[KeptRun]) -> str:
     told = gpu_answer.answer(runs)
     if not told:
         return ""
-    links = ", ".join(f"[{run.name}](docs/results/{run.name}.md)" for run in runs)
-    return "\n".join([*(f"> {line}" for line in told), "", f"Measured: {links}.", ""])
+    links = ", ".join(f"[{place}](docs/results/{run.name}.md)" for place, run in enumerate(runs, 1))
+    return f"{gpu_answer.quoted(told)}\nRuns: {links}.\n"
 
 
 def runs_list(folders: Sequence[Path]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,8 +17,8 @@ from ..records.kept_run import KeptRun
 from ..records.templates import filled
 from ..tables.cells import cells_table
 from ..tables.methods.over_recompute import break_even_gbps, cell_ratios, single_ratios
-from .rows import interval_text
 
+MODELS = Path("config/models")
 _GROUP = ["gpu", "model", "kv_dtype"]
 PAYS, LOSES, UNDECIDED, LOADS = "pays", "loses", "undecided", "loads"
 _WHOLE = 0.9  # of a prompt's tokens; the rest is computed, as of a chunk that is not full
@@ -25,16 +27,16 @@ Groups = dict[tuple[str, ...], "Group"]
 
 @dataclass
 class Group:
-    """What one verdict says of a model, a KV format and a GPU: of prompts, and of loads."""
+    """What one verdict says of a model, a KV format and a GPU: of its shortest and longest prompt, and of loads."""
 
     name: str
+    told_needs: bool
     prompts: list[dict[str, Any]] = field(default_factory=list)
     loads: list[dict[str, Any]] = field(default_factory=list)
-    gave: str | None = None
 
 
 def answer(runs: Sequence[KeptRun]) -> list[str]:
-    """The sentences; none when no run has anything of an SSD beside recompute.
+    """Lines of Markdown: a sentence each, or a list; none when no run has anything of an SSD beside recompute.
 
     Of prompts the scenario that loads fastest counts, without gate or shaped device; of loads the one that serves most at the highest load that
     was served from SSD, beside what is said of prompts. Scenarios may be split among runs; of one that several have the last counts.
@@ -50,21 +52,29 @@ def answer(runs: Sequence[KeptRun]) -> list[str]:
     best_prompts = [*_best(prompts, "prompt_tokens", "ratio", lowest=True)]
     best_loads = [*_best(loads, "workload", "rps_ratio", lowest=False)]
     for row in best_prompts:
-        group = _group(found[verdict(row)], row, gpus)
-        group.prompts.append(_prompt_words(row))
-        group.gave = number(row["gave_gbps"]) if pd.notna(row["gave_gbps"]) else group.gave
+        kind = verdict(row)
+        group = _group(found[kind], row, gpus, told_needs=kind == LOSES)
+        group.prompts = [*group.prompts[:1], _prompt_words(row)]
     for row in best_loads:
         key = tuple(str(row[name]) for name in _GROUP)
         beside = next((groups for groups in found.values() if key in groups), found[LOADS])
         _group(beside, row, gpus).loads.append(_load_words(row))
-    told = [filled(__file__, kind, groups=[*groups.values()]) for kind, groups in found.items() if groups]
+    ssd = _ssd_words([row["gave_gbps"] for row in best_prompts])
+    where = f"On {short_gpu(*gpus)} " if len(gpus) == 1 else ""
+    told: list[str] = []
+    for kind, groups in found.items():
+        if groups:
+            words = {"groups": [*groups.values()], "ssd": ssd, "where": where, "first": not told}
+            told.append(filled(__file__, kind, **words).strip())
     if not told:
         return []
-    where = f"On {short_gpu(*gpus)} " if len(gpus) == 1 else ""
-    first = f"{where}{told[0]}"
     repeats = sorted({int(row["repeats"]) for row in [*best_prompts, *best_loads]})
-    sentences = [first, *told[1:], filled(__file__, "caveat", repeats=repeats)]
-    return [f"{each[0].upper()}{each[1:]}" for each in sentences]
+    return "\n\n".join([*told, filled(__file__, "caveat", repeats=repeats)]).splitlines()
+
+
+def quoted(lines: Sequence[str]) -> str:
+    """Lines as a quotation of Markdown."""
+    return "".join(f"> {line}".rstrip() + "\n" for line in lines)
 
 
 def prompt_rows(run: KeptRun) -> pd.DataFrame:
@@ -102,13 +112,38 @@ def verdict(row: Mapping[str, Any]) -> str:
 def _prompt_words(row: Mapping[str, Any]) -> dict[str, Any]:
     needs = row["needs_gbps"]
     known = pd.notna(needs) and math.isfinite(needs)
-    told = {"prompt_tokens": row["prompt_tokens"], "ratio": interval_text(row, "ratio")}
+    told = {"tokens": f"{row['prompt_tokens']:,}", "ratio": _with_range(row, "ratio")}
     return told | {"needs": number(needs) if known else None}
 
 
 def _load_words(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A DRAM pool is told where hits came from it, too."""
+    pool = row["dram_pool_bytes"] if row["dram_hit_tokens"] and pd.notna(row["dram_pool_bytes"]) else None
     told = {"clients": f"{row['load']:g}", "workload": row["workload"].split(",")[0].replace("_", " ")}
-    return told | {"rps": interval_text(row, "rps_ratio"), "ttft": interval_text(row, "ttft_ratio")}
+    return told | {
+        "rps": _with_range(row, "rps_ratio"),
+        "ttft": _with_range(row, "ttft_ratio"),
+        "pool": pool and f"{pool / 2**30:g} GiB",
+    }
+
+
+def _with_range(row: Mapping[str, Any], name: str) -> str:
+    """'1.52 (1.45 to 1.60)'; without the interval where there is none."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return number(row[name]) + (f" ({number(low)} to {number(high)})" if pd.notna(low) else "")
+
+
+def _ssd_words(gave_gbps: Sequence[float | None]) -> str:
+    """'an SSD of 1.5 to 1.8 GB/s', what prompts were loaded at; 'SSD' where nothing tells."""
+    told = [value for value in gave_gbps if pd.notna(value)]
+    ends = dict.fromkeys(f"{value:.1f}" for value in (min(told), max(told))) if told else ()
+    return f"an SSD of {' to '.join(ends)} GB/s" if told else "SSD"
+
+
+def _model_words(name: str) -> str:
+    """'Qwen3-32B' of 'qwen3-32b': the name in the model's own file, where there is one."""
+    path = MODELS / f"{name}.json"
+    return json.loads(path.read_text())["_name_or_path"].rpartition("/")[2] if path.exists() else name
 
 
 def _best(rows: pd.DataFrame, at: str, ratio: str, lowest: bool) -> Iterator[dict[str, Any]]:
@@ -119,8 +154,9 @@ def _best(rows: pd.DataFrame, at: str, ratio: str, lowest: bool) -> Iterator[dic
         yield own.sort_values(ratio, ascending=lowest).iloc[0].to_dict()
 
 
-def _group(groups: Groups, row: Mapping[str, Any], gpus: set[str]) -> Group:
+def _group(groups: Groups, row: Mapping[str, Any], gpus: set[str], told_needs: bool = False) -> Group:
     """The group of a row; its name has the GPU where there are several."""
     gpu, model, kv_dtype = (str(row[name]) for name in _GROUP)
     where = f" on {short_gpu(gpu)}" if len(gpus) > 1 else ""
-    return groups.setdefault((gpu, model, kv_dtype), Group(f"{model} with KV in {kv_dtype}{where}"))
+    name = f"{_model_words(model)} with {kv_dtype.replace('bfloat16', 'bf16')} KV{where}"
+    return groups.setdefault((gpu, model, kv_dtype), Group(name, told_needs))

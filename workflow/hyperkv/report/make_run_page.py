@@ -205,9 +205,11 @@ def page(
         __file__,
         folder=run.folder,
         run=run.about,
-        answer=[*answer(tables["pays"]), caveat(tables["pays"])]
-        if "pays" in tables
-        else gpu_answer.answer([run]),
+        answer=gpu_answer.quoted(
+            [*answer(tables["pays"]), caveat(tables["pays"])]
+            if "pays" in tables
+            else gpu_answer.answer([run])
+        ),
         facts=list(_facts(run, tables)),
         pictures=pictures,
         tables=[
@@ -241,8 +243,11 @@ def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table 
     """Heading, a sentence and the table itself, of every table of the page."""
     cells, singles = tables.get("cells"), tables.get("singles")
     if cells is not None:
-        told = "Medians over repeats with 95 % intervals; ratios are paired by repeat. ○: not valid. Read: from the device, of bytes loaded."
-        yield "Under load", told, run_rows.main_rows(tables["scenarios"], tables["ratios"])
+        told = (
+            "Medians over repeats with 95 % intervals; ratios are paired by repeat. ○: not valid. From: shares of hits that HBM and DRAM had, "
+            "then the store's medium; read: from the device, of bytes loaded."
+        )
+        yield "Under load", told, run_rows.main_rows(tables["scenarios"], tables["ratios"], cells)
     if singles is not None:
         told = "Medians. First: computed, with a tier saved, too. Ratio: from the tier over computed without one."
         yield "Single requests", told, run_rows.single_rows(singles)

@@ -10,7 +10,7 @@ import pandas as pd
 from ..predict.break_even_text import required_words
 from ..recommend.recommendation_text import number
 from ..records.hardware import disk_words, hardware_words, short_gpu
-from ..records.repeats import single_anchor
+from ..records.repeats import single_anchor, used
 from ..tables.methods.predicted_text import HIT_RATE, OFF, UNITS, WORDS
 from .rows import Table, interval_text, percent
 
@@ -81,17 +81,16 @@ def single_rows(singles: pd.DataFrame) -> Table:
     return Table(headers, rows, (0, 2, 3, 4), marked)
 
 
-def main_rows(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> Table:
+def main_rows(scenarios: pd.DataFrame, ratios: pd.DataFrame, cells: pd.DataFrame) -> Table:
     """A row per scenario and load: what was measured, where hits came from, and how many times recompute's it is.
 
-    scenarios: that table; ratios: of over_recompute.cell_ratios.
+    scenarios, cells: those tables; ratios: of over_recompute.cell_ratios.
     """
+    repeats = {key: used(own) for key, own in cells.groupby(["scenario", "load"])}
     found = scenarios.merge(ratios.drop(columns="repeats"), on=["scenario", "load"], how="left")
     rows, several = [], "pair" in scenarios and scenarios["pair"].nunique() > 1
     for row in found.to_dict("records"):
-        origin = row["served_from"] + (
-            "" if pd.isna(row["device_share"]) else f", {percent(row['device_share'])} read"
-        )
+        origin = _origin_words(row, repeats[row["scenario"], row["load"]])
         rows.append(
             [
                 f"{row['scenario']} ({row['pair']})" if several else str(row["scenario"]),
@@ -109,6 +108,17 @@ def main_rows(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> Table:
     headers += ["RPS/GPU", "TTFT p50, ms", "hit rate", "from", "valid"]
     bad = [place for place, valid in enumerate(found["valid"]) if not valid]
     return Table(headers, rows, range(1, 7), bad)
+
+
+def _origin_words(row: Mapping[str, Any], repeats: pd.DataFrame) -> str:
+    """'80 % DRAM, ssd (99 % read)': shares of hits that HBM and the DRAM before the store served, then where the store's bytes came from."""
+    hits = repeats[["hit_tokens", "hbm_hit_tokens", "dram_hit_tokens"]].apply(pd.to_numeric).sum()
+    before = {"HBM": hits["hbm_hit_tokens"], "DRAM": 0 if row["store"] == "dram" else hits["dram_hit_tokens"]}
+    words = [f"{percent(tokens / hits['hit_tokens'])} {name}" for name, tokens in before.items() if tokens]
+    if row["served_from"] != "nothing" or not words:
+        read = "" if pd.isna(row["device_share"]) else f" ({percent(row['device_share'])} read)"
+        words.append(f"{row['served_from']}{read}")
+    return ", ".join(words)
 
 
 def invalid_rows(cells: pd.DataFrame | None, singles: pd.DataFrame | None) -> Table | None:
