@@ -80,7 +80,11 @@ def test_models_formats_and_gpus_are_told_apart():
 def test_several_models_are_a_list():
     models = ["qwen3-32b", "qwen3-30b-a3b", "a-model-of-mine"]
     told = gpu_answer.answer([run(disk(0.2), change=partial(changed, model=model)) for model in models])
-    begins = ["- a-model-of-mine with bf16 KV: TTFT", "- Qwen3-30B-A3B with bf16 KV: TTFT", "- Qwen3-32B with"]
+    begins = [
+        "- a-model-of-mine with bf16 KV: TTFT",
+        "- Qwen3-30B-A3B with bf16 KV: TTFT",
+        "- Qwen3-32B with",
+    ]
     assert told[0].endswith(" is faster than computing it for:")
     assert [told[1], told[5]] == ["", ""]
     assert all(line.startswith(begin) for line, begin in zip(told[2:5], begins, strict=True))

@@ -135,7 +135,7 @@ def _with_range(row: Mapping[str, Any], name: str) -> str:
 
 def _ssd_words(gave_gbps: Sequence[float | None]) -> str:
     """'an SSD of 1.5 to 1.8 GB/s', what prompts were loaded at; 'SSD' where nothing tells."""
-    told = [value for value in gave_gbps if pd.notna(value)]
+    told = [value for value in gave_gbps if value is not None and pd.notna(value)]
     ends = dict.fromkeys(f"{value:.1f}" for value in (min(told), max(told))) if told else ()
     return f"an SSD of {' to '.join(ends)} GB/s" if told else "SSD"
 
