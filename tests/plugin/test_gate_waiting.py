@@ -11,7 +11,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from .test_gate import CHUNK, CURVE, S_PER_TOKEN, TOKENS, gated, keys_of, knowing
+from tests.plugin.gates import CHUNK, CURVE, S_PER_TOKEN, TOKENS, gated, keys_of, knowing
 
 SECONDS = st.floats(1e-4, 5.0)
 

@@ -104,7 +104,14 @@ ADDED = (
     (add_claim, {"write_claims"} | PAGE),
     (
         add_gpu_and_model,
-        {"predict_break_even", "place_stores", "write_pays", "make_summary"}
+        {
+            "predict_break_even",
+            "place_stores",
+            "write_pays",
+            "write_predicted",
+            "write_summary",
+            "make_summary",
+        }
         | {"draw_pays", "draw_break_even"}
         | PAGE,
     ),

@@ -221,6 +221,7 @@ def code_of(told: dict) -> set[str]:
         "predict.predict_hit_rates": lambda spec: code.prediction_modules(spec["cases"].values()),
         "recommend.choose_scenario": lambda _: code.recommendation_modules({"kind": "multi_turn"}),
         "recommend.check_recommended": lambda _: code.check_modules(),
+        "tables.predicted": lambda _: code.predicted_modules({"kind": "multi_turn"}),
     }
     of_spec = modules_of.get(name, lambda _: [name])
     return set(sources(*of_spec(json.loads(options.get("--spec", "{}")))))
