@@ -89,6 +89,7 @@ def test_several_models_are_a_list():
     assert [told[1], told[5]] == ["", ""]
     assert all(line.startswith(begin) for line, begin in zip(told[2:5], begins, strict=True))
     assert len(told) == 7
+    assert " at 1,032" not in "".join(told)
     assert gpu_answer.quoted(told).splitlines()[1:3] == [">", f"> {told[2]}"]
 
 
@@ -100,7 +101,7 @@ def test_a_dram_pool_that_served_hits_too_is_told():
         return found
 
     told = gpu_answer.answer([run(disk(1.0), change=pooled)])[0]
-    assert "; 5 clients, multi turn, 8 GiB of DRAM before the SSD: requests/s 0.984 (" in told
+    assert "; 5 clients, multi turn, DRAM pool of 8 GiB: requests/s 0.984 (" in told
 
 
 @pytest.mark.parametrize("key", ["gate", "shape"])
