@@ -118,3 +118,11 @@ def test_what_a_shaped_device_did_is_summed():
     }
     assert found.faults == ()
     assert transfers(LINES).shape is None
+
+
+def test_that_vllm_went_on_without_lmcaches_server_is_told_once_and_is_no_fault():
+    line = "[2026-11-29 20:21:54,013] LMCache WARNING: LMCache server is unhealthy — entering degraded mode (vllm_multi_process_adapter.py:614)"
+    found = transfers([*LINES, line, line], ranks=2)
+    assert len(found.unheard) == 1
+    assert "without it for a while" in found.unheard[0]
+    assert found.faults == transfers(LINES).unheard == ()

@@ -178,6 +178,7 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
             *of_gate(cell, log),
             *without_room(cell, counted, log),
             *log.by_get,
+            *log.unheard,
             *(about["environment"].get("engine") or {}).get("lacks", []),
             *workload_notes(cell.spec["workload"]),
         ],

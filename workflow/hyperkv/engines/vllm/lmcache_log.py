@@ -22,8 +22,12 @@ _MOVED = re.compile(
 _DROPPED = re.compile(r"striped: dropped (\d+) chunks")
 _GATE = re.compile(r"striped: (gate\b.*|gate_.*)")
 _BY_GET = re.compile(r"striped: (.*what is not read from files is asked for by GET)")
+_UNHEARD = "entering degraded mode"
 _FAULT = re.compile(
     r"LMCache ERROR|Timeout (?:writing to|reading from) socket|[Ff]ailed to (?:put|get|retrieve|store)|[Tt]imed? ?out"
+)
+_WITHOUT_SERVER = (
+    "LMCache's server did not answer vLLM in time, which went on without it for a while: what was asked meanwhile was computed",
 )
 
 
@@ -35,7 +39,7 @@ class Transfers:
     dropped_chunks: chunks that connector striped did not save, since its queue was full. gate: what a gate decided, None without one.
     files: what connector direct read from files, None of another; by_get: its lines that say why it did not. first_use_chunks: that
     were not saved for want of a second use. shape: what a shaped device did, None without one. savers: values that were loaded, and of
-    them those that another engine saved, None where nobody tells.
+    them those that another engine saved, None where nobody tells. unheard: a note where vLLM went on without LMCache's server.
     """
 
     retrieved_tokens: int
@@ -50,6 +54,7 @@ class Transfers:
     first_use_chunks: int = 0
     shape: shape.Counts | None = None
     savers: savers.SaverCounts | None = None
+    unheard: tuple[str, ...] = ()
 
 
 def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
@@ -87,6 +92,7 @@ def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
         first_uses // ranks,
         shape.told_by(kept),
         savers.told_by(kept),
+        _WITHOUT_SERVER if any(_UNHEARD in line for line in kept) else (),
     )
 
 
