@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from tests.kept import H100, KEPT, LAPTOP, kept
-from workflow.hyperkv.report.predicted_page import PAGE, TABLE, main, table
+from workflow.hyperkv.report.front import write_between
+from workflow.hyperkv.report.predicted_page import PAGE, main, table
 
 GPUS = sorted(Path("config/gpus").glob("*.yaml"))
 
 
 def test_the_committed_table_is_what_the_records_give(tmp_path):
     page = tmp_path / "predict.md"
-    page.write_text(TABLE.sub("", PAGE.read_text()))
+    page.write_text(PAGE.read_text())
+    write_between(page, "predicted", "")
     assert page.read_text() != PAGE.read_text()
     main(page=page)
     assert page.read_text() == PAGE.read_text(), "run `make docs`"

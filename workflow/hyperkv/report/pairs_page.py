@@ -5,7 +5,6 @@ python -m workflow.hyperkv.report.pairs_page
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from itertools import groupby
@@ -15,9 +14,9 @@ from typing import Any
 from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..records.frames import read_jsonl
+from .front import write_between
 
 KEPT, PAGE = Path("results/reference/pairs"), Path("docs/pairs.md")
-TABLE = re.compile(r"(?<=<!-- pairs -->\n)(.*?)(?=<!-- end of pairs -->)", re.DOTALL)
 _HEAD = "| pair | connector, store | verdict | answers alike | tokens found | bytes served | why | day |"
 
 
@@ -29,7 +28,7 @@ def main(*, kept: Path = KEPT, page: Path = PAGE) -> None:
         page: the file.
     """
     found = table(newest(kept))
-    page.write_text(TABLE.sub(lambda _: found, page.read_text()))
+    write_between(page, "pairs", found)
 
 
 def newest(kept: Path) -> list[dict[str, Any]]:

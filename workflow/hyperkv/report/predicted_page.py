@@ -5,7 +5,6 @@ python -m workflow.hyperkv.report.predicted_page
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +16,9 @@ from ..records.hardware import short_gpu
 from ..records.kept_run import KeptRun, read_run
 from ..tables.methods.predicted_text import BREAK_EVEN, HIT_RATE, TTFT_COMPUTED, TTFT_LOADED, WITHIN
 from ..tables.predicted import predicted_table
+from .front import write_between
 
 KEPT, GPUS, PAGE = Path("results/reference"), Path("config/gpus"), Path("docs/predict.md")
-TABLE = re.compile(r"(?<=<!-- predicted -->\n)(.*?)(?=<!-- end of predicted -->)", re.DOTALL)
 HEAD = "| run | GPU | model, KV | TTFT computed | loaded from the engine's pool | loaded from a store | break-even | hit rate |"
 
 
@@ -33,7 +32,7 @@ def main(*, kept: Path = KEPT, gpus: Path = GPUS, page: Path = PAGE) -> None:
     """
     runs = [read_run(path.parent) for path in sorted(kept.glob("*/*/run.yaml"))]
     found = table(runs, sorted(gpus.glob("*.yaml")))
-    page.write_text(TABLE.sub(lambda _: found, page.read_text()))
+    write_between(page, "predicted", found)
 
 
 def table(runs: Sequence[KeptRun], gpus: Sequence[Path]) -> str:

@@ -20,11 +20,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from snakemake.utils import update_config
 
 from ...plugin.lmcache_striped.gate import Gate
 from ..base.cli import run_stage
-from ..base.config_files import read_mapping
 from ..base.errors import UserError
 from ..base.options import Files
 from ..cells.cell import CellSpec
@@ -44,6 +42,7 @@ from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
 from ..models.gpus import kv_share
 from ..predict.predict_break_even import required_gbps
 from ..workloads.chunks import chain_keys
+from .stages import merged
 
 # As a run on an H200 took them (results/reference/h200/2026-11-29-gate-load), seconds: vLLM with its store, LMCache's server, a GB of dummy
 # weights on each GPU, the job besides, a load besides its requests, and each single request besides its answer.
@@ -61,9 +60,7 @@ def main(*, config: Files, gbps: float, memory_gbps: float = 17.0, out: Path) ->
         memory_gbps: of a store in memory, as LMCache gets it.
         out: CSV file, a row per scenario and load.
     """
-    written: dict[str, Any] = {}
-    for path in config:
-        update_config(written, read_mapping(path, "--config", "name the files that a run is to have"))
+    written = merged(config, "--config", "name the files that a run is to have")
     full = checked(written)
     if full["engine"] != "vllm":
         raise UserError(

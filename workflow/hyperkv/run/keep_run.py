@@ -12,10 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from snakemake.utils import update_config
-
 from ..base.cli import run_stage
-from ..base.config_files import read_mapping
 from ..base.errors import UserError
 from ..base.options import Files, Words
 from ..config.models.experiment import Figures
@@ -24,7 +21,7 @@ from ..records.kept_run import About, name_before_device, write_run
 from ..records.record_file import identity_in
 from ..records.upgrade import current
 from .asked import Asked, Wanted
-from .stages import Stages
+from .stages import Stages, merged
 
 OF_AN_ENGINE, MOST = ("latency", "tier_tradeoff", "array", "sharing", "cost"), 3
 MEASURED = {
@@ -67,9 +64,7 @@ def main(
         answer: README's answer for real GPUs is of this run.
         out: new folder: results/reference/MACHINE/DATE.
     """
-    configuration: dict[str, Any] = {}
-    for path in config:
-        update_config(configuration, read_mapping(path, "--config", "name the files that the run had"))
+    configuration = merged(config, "--config", "name the files that the run had")
     found = dict(measured(results, configuration, Asked(Stages.of(configuration))))
     found |= {
         path.name: current({"record": "calibration"} | read_json(path), str(path)) for path in calibrations

@@ -24,10 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from packaging.utils import parse_wheel_filename
-from snakemake.utils import update_config
 
 from ..base.cli import run_stage
-from ..base.config_files import read_mapping
 from ..base.digests import canonical_digest, sha256_of
 from ..base.errors import UserError, say
 from ..base.options import Files
@@ -35,7 +33,7 @@ from ..build.build_striped import compiler
 from ..build.toolchain import PACKAGES
 from ..config.environments import OWN_ENVIRONMENT
 from . import unpack
-from .stages import SOURCE, Stages
+from .stages import SOURCE, Stages, merged
 
 DEFAULTS = ("config/scenarios.yaml", "config/config.yaml")
 WHEELS = "wheels"  # the folder that Makefile looks for
@@ -93,9 +91,7 @@ def main(*, config: Files, part_mb: int = 1000, out: Path = Path("results/pack")
     """
     if part_mb < 1:
         raise UserError(f"--part-mb {part_mb}: a part has at least 1 MB")
-    configuration: dict[str, Any] = {}
-    for path in config:
-        update_config(configuration, read_mapping(path, "CONFIG", "name the files that the run is to have"))
+    configuration = merged(config, "CONFIG", "name the files that the run is to have")
     stages = Stages.of(configuration)
     downloads = list(map(Path, stages.downloads()))
     if missing := [str(path) for path in downloads if not path.exists()]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from snakemake.utils import update_config
+
 from ..array.baseline_file import baseline_of
 from ..array.settings import ArraySettings
+from ..base.config_files import read_mapping
 from ..base.errors import UserError
 from ..build.build_kvrocks import link_spec
 from ..build.compile_kvrocks import build_spec
@@ -29,6 +32,14 @@ from ..workloads.text.tokens_file import check_texts
 
 SOURCE, DEPENDENCIES = "results/build/kvrocks-source.tar.gz", "results/build/kvrocks-deps"
 FROM_SOURCE = {"fetch_kvrocks", "fetch_kvrocks_dependencies", "compile_kvrocks", "compile_patched_kvrocks"}
+
+
+def merged(files: Iterable[Path], key: str, instead: str) -> dict[str, Any]:
+    """A configuration's files, in order, merged as Snakemake merges a --configfile. Raises UserError as read_mapping."""
+    found: dict[str, Any] = {}
+    for path in files:
+        update_config(found, read_mapping(path, key, instead))
+    return found
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,12 @@ OFF, TTFT, THROUGHPUT = OBJECTIVES = ("off", "ttft", "throughput")
 _LEAST_GAIN = 0.02  # of the seconds to compute all, for a load to be worth it
 _LEFT, _LEFT_S = 1 << 16, 60.0
 _PROBE_BYTES, _PROBE_SHARE, _PROBED = 32 << 20, 0.03, 64
-_PROMISE_S, _UNTOLD_S = 1.0, 5.0
+_PROMISE_S = 1.0
+_UNTOLD_S = 5.0
 _COME_MEANWHILE = 0.6  # requests that come while one is computed, and wait for it
 _IN_TIME = 0.7  # of the SLO, for a first token to be predicted within it
-_DECIDED, _RUNS_S = (
-    1 << 16,
-    10.0,
-)  # the seconds for which the engine's figure of requests that are answered holds
+_DECIDED = 1 << 16
+_RUNS_S = 10.0  # for which the engine's figure of requests that are answered holds
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,8 @@ class Gate:
     ):
         self.objective, self.chunk_tokens, self._blocking = objective, chunk_tokens, blocking
         self._slo_s, self._running, self._runs_s = slo_s, 0, float("-inf")
-        self._clock, self._tell, self._warn, self._warned, self._warned_off = clock, tell, warn, False, False
+        self._clock, self._tell, self._warn = clock, tell, warn
+        self._warned = self._warned_off = False
         self._store, self._gpu = StoreWork(chunk_bytes, warm_bytes), GpuWork()
         self._lock, self._compared = threading.Lock(), Compared()
         self._left: OrderedDict[Hashable, float] = OrderedDict()
@@ -123,11 +123,7 @@ class Gate:
         self._running, self._runs_s = requests, self._clock()
 
     def decide(
-        self,
-        keys: Sequence[Hashable],
-        present: int,
-        tokens: float | None = None,
-        context_tokens: int = 0,
+        self, keys: Sequence[Hashable], present: int, tokens: float | None = None, context_tokens: int = 0
     ) -> Decision:
         """How many of the first `present` chunks are found, of those with these keys that were looked for.
 
@@ -141,7 +137,8 @@ class Gate:
         with self._lock:
             self._store.expire(now)
             if not self._gpu.known:
-                unknown, self._warned, decision = not self._warned, True, Decision(present, present)
+                unknown, self._warned = not self._warned, True
+                decision = Decision(present, present)
             elif not self._store.known:
                 decision = Decision(present, present if self._must_try(present, now) else 0)
             else:

@@ -49,8 +49,7 @@ class ModelTiers:
 
     def look(self, keys: Sequence[bytes]) -> Look:
         """Leading chunks that are there."""
-        present = next((number for number, key in enumerate(keys) if key not in self._held), len(keys))
-        return Look(self._device.look_s, (present,))
+        return Look(self._device.look_s, (_leading(keys, self._held.__contains__),))
 
     def load(self, keys: Sequence[bytes]) -> Load:
         """Look up and load."""
@@ -120,12 +119,6 @@ class PooledTiers(ModelTiers):
         pooled, now_s = _leading(keys, self._pool.__contains__), self._clock()
         found = _leading(keys, lambda key: key in self._pool or self._written_s.get(key, math.inf) <= now_s)
         return Look(self._device.look_s, (pooled, found - pooled))
-
-    def load(self, keys: Sequence[bytes]) -> Load:
-        """Look up and load."""
-        looked = self.look(keys)
-        load = self.load_found(keys, looked.by_tier)
-        return Load(looked.seconds + load.seconds, load.present, load.by_tier)
 
     def load_last(self, keys: Sequence[bytes]) -> Load:
         """Load chunks of the store."""
