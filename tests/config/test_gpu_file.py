@@ -85,6 +85,7 @@ MISTAKES = {
     "tokens per ms": ({f"{A}/prefill_tokens_per_s": 40.7}, "it is in tokens per second, not per ms"),
     "seconds per token": ({f"{A}/prefill_tokens_per_s": 2.5e-5}, "at least 10"),
     "parameters in billions": ({f"{A}/active_parameters": 8}, "at least 1000000 (unit: weights)"),
+    "experts in percent": ({"expert_efficiency": 41}, "expert_efficiency: 41 is wrong; .*at most 1 (unit: share)"),
     "negative": ({f"{A}/decode_base_s": -0.01}, "at least 0"),
     "null": ({"name": None}, "name: null is wrong; it must be text"),
     "a name of digits": ({"name": 4090}, 'name: 4090 is wrong; it must be text .*write "4090"'),

@@ -88,6 +88,26 @@ def test_each_figure_is_scaled_by_what_it_depends_on(tmp_path):
     )
 
 
+def test_experts_that_tokens_are_routed_to_are_computed_at_their_own_rate(tmp_path):
+    """Of a quarter of the reference's weights a third are experts, at half the rate: 4 / 3 of the time; what reads weights stays."""
+    mixture = replace(SMALL, active_expert_parameters=SMALL.active_parameters // 3)
+    without, at_half = (
+        load_gpu(write(tmp_path, DOCUMENT | own), mixture) for own in ({}, {"expert_efficiency": 0.5})
+    )
+    assert without == load_gpu(write(tmp_path, DOCUMENT), SMALL)
+    assert at_half == replace(without, prefill_tokens_per_s=pytest.approx(3000))
+    assert load_gpu(write(tmp_path, DOCUMENT | {"expert_efficiency": 0.5}), SMALL) == without
+
+
+def test_a_mixture_on_an_h200_takes_as_long_as_it_was_measured_to():
+    """Medians of results/reference/h200/2026-11-29-mixture, less what any request takes."""
+    mixture = load_geometry(CONFIG / "models/qwen3-30b-a3b.json")
+    assert mixture.active_expert_parameters == 48 * 8 * 3 * 2048 * 768
+    gpu = load_gpu(CONFIG / "gpus/h200.yaml", mixture)
+    assert gpu.step_s([(8200, 0)], []) == pytest.approx(0.171, rel=0.06)
+    assert gpu.step_s([(24584, 0)], []) == pytest.approx(0.756, rel=0.06)
+
+
 def test_a_scaled_step_takes_no_less_than_reading_the_weights(tmp_path):
     measured = DOCUMENT["models"]["big"] | {"prefill_min_s": 0.002}
     gpu = load_gpu(write(tmp_path, DOCUMENT | {"models": {"big": measured}}), SMALL)

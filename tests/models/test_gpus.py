@@ -25,6 +25,7 @@ from workflow.hyperkv.models.gpus import (
     gpus_of,
     kv_copies,
     kv_fraction,
+    kv_pieces,
     kv_share,
     own_cores,
     own_gpus,
@@ -39,6 +40,22 @@ LLAMA, LARGE, MLA = (
 )
 QWEN = load_geometry(model("llama-3.1-8b") | {"num_key_value_heads": 4})
 CUDA = {"device": "cuda", "environment": {}}
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "pieces"),
+    [
+        ("llama-3.1-8b", 1, 2 * 32),
+        ("qwen3-32b", 1, 2 * 64),
+        ("llama-3.1-70b", 2, 2 * 2 * 80),
+        ("deepseek-v3", 8, 8 * 61),
+        ("gemma-3-27b", 1, 2 * 62),
+        ("qwen3-next-80b", 1, 2 * 12),
+    ],
+)
+def test_pieces_of_kv_are_keys_and_values_of_each_layer_that_keeps_tokens(name, gpus, pieces):
+    """MLA's latent is one, sliding layers count as full ones, linear ones not at all."""
+    assert kv_pieces(load_geometry(SHIPPED / f"{name}.json"), gpus) == pieces
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.models.gpu import GpuModel, load_gpu
 from workflow.hyperkv.predict import fit_singles
 from workflow.hyperkv.predict.fit_singles import Length, fit_prefill, fit_requests, lengths_of
-from workflow.hyperkv.predict.request_time import FITTED, HIT_S_PER_TOKEN, REQUEST_S
+from workflow.hyperkv.predict.request_time import FITTED, HIT_S_PER_PIECE, REQUEST_S
 from workflow.hyperkv.predict.single_requests import Request, gpu_file
 
 H200 = Path("config/gpus/h200.yaml")
@@ -25,24 +25,31 @@ def gpu_of(**figures: float) -> GpuModel:
     return GpuModel("g", **(known | figures))
 
 
-def length(gpu: GpuModel, tokens: int, loaded: int, ttft_s: float) -> Length:
-    request = Request(POOL if loaded else COMPUTED, tokens, loaded, loaded * 131072, ttft_s)
+def length(gpu: GpuModel, tokens: int, loaded: int, ttft_s: float, pieces: int = 64) -> Length:
+    request = Request(POOL if loaded else COMPUTED, tokens, loaded, loaded * 131072, pieces, ttft_s)
     return Length("m", "bfloat16", gpu, request, ttft_s)
 
 
 def test_the_figures_of_a_request_are_those_of_the_runs_that_are_named(capsys):
     command(fit_singles, "--runs", *FITTED)
-    assert capsys.readouterr().out == f"REQUEST_S = {REQUEST_S}\nHIT_S_PER_TOKEN = {HIT_S_PER_TOKEN:.3g}\n"
+    assert capsys.readouterr().out == f"REQUEST_S = {REQUEST_S}\nHIT_S_PER_PIECE = {HIT_S_PER_PIECE:.3g}\n"
 
 
-@given(st.floats(1e-4, 0.05), st.floats(1e-8, 1e-5))
-def test_what_a_request_takes_is_found_again(request_s, per_token_s):
+@given(st.floats(1e-4, 0.05), st.floats(1e-10, 1e-7))
+def test_what_a_request_takes_is_found_again(request_s, per_piece_s):
     gpu = gpu_of()
     found = []
-    for tokens, loaded in ((1032, 0), (8200, 0), (1032, 1024), (8200, 8192)):
+    for tokens, loaded, pieces in ((1032, 0, 64), (8200, 0, 64), (1032, 1024, 64), (8200, 8192, 128)):
         own = length(gpu, tokens, loaded, 1.0).request.gpu_s(gpu)
-        found.append(length(gpu, tokens, loaded, own + request_s + per_token_s * loaded))
-    assert fit_requests(found) == (pytest.approx(request_s, rel=1e-6), pytest.approx(per_token_s, rel=1e-6))
+        ttft_s = own + request_s + per_piece_s * pieces * loaded
+        found.append(length(gpu, tokens, loaded, ttft_s, pieces))
+    assert fit_requests(found) == (pytest.approx(request_s, rel=1e-6), pytest.approx(per_piece_s, rel=1e-6))
+
+
+@pytest.mark.parametrize("loaded", [0, 8192])
+def test_what_a_request_takes_needs_some_that_were_computed_and_some_that_were_loaded(loaded):
+    with refused("computed and that the engine's own pool served: name runs with both"):
+        fit_requests([length(gpu_of(), 8200, loaded, 0.2)])
 
 
 @given(st.floats(2e3, 3e5), st.floats(1e-11, 1e-8))

@@ -72,6 +72,7 @@ def derived(gpu: str, base: str, figures: Mapping[str, Any], measured: Mapping[s
         "memory_gb": own["memory_gb"],
         "host_device_gbps": _rounded(measured["host_device_gbps"] * link),
         "scale_from": measured["scale_from"],
+        **{key: measured[key] for key in ("expert_efficiency",) if key in measured},
         "models": {name: _model(entry, compute, memory) for name, entry in measured["models"].items()},
     }
 

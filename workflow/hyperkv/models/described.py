@@ -25,6 +25,7 @@ _TOP = {
     "max_context_tokens",
     "parameters",
     "active_parameters",
+    "active_expert_parameters",
     "kv_dtype",
     "source",
     "vocab_size",
@@ -105,9 +106,12 @@ def _parameters(top: ModelConfig) -> Parameters | None:
     if top.get("parameters") is None:
         return None
     total = top.count("parameters")
-    return Parameters(
-        total, top.count("active_parameters") if top.get("active_parameters") is not None else total
-    )
+    active = total if top.get("active_parameters") is None else top.count("active_parameters")
+    key = "active_expert_parameters"
+    experts = 0 if top.get(key) is None else top.count(key)
+    if experts > active:
+        raise UserError(f"{top.where}: {key} {experts:,} is wrong; they are part of the {active:,} that one token passes")
+    return Parameters(total, active, active_experts=experts)
 
 
 def _present(values: ModelConfig, key: str) -> None:

@@ -31,7 +31,8 @@ class Geometry:
     kv_bytes_per_token: of the whole model while no layer's window is full, every layer that keeps tokens: what LMCache
     keeps of each token of a chunk, since it keeps sliding layers in full. by_kind: the layers. kv_dtype: the format that is
     counted; checkpoint_kv_dtype: the one that the checkpoint brings, None when it brings none.
-    parameters, active_parameters: None where the architecture's weights are not known.
+    parameters, active_parameters: None where the architecture's weights are not known. active_expert_parameters: those
+    of the active ones that are of experts which a token is routed to.
     attention_width: multiply-adds per pair of tokens in a forward pass, layers * heads * (query-key + value dimensions),
     of the layers that look at all tokens before: the time of attention over a context is proportional to it. MLA computes
     prompts in its expanded form: qk_nope + qk_rope and v dimensions (arXiv 2405.04434, section 2.1), sparse MLA in the
@@ -55,6 +56,7 @@ class Geometry:
     attention_heads: int | None = None
     weight_format: str = SERVED.name
     quantized_bytes: int | None = None
+    active_expert_parameters: int = 0
 
     def chunk_bytes(self, chunk_tokens: int) -> int:
         """Bytes of KV in one chunk of `chunk_tokens` tokens, as LMCache keeps it."""
@@ -187,6 +189,7 @@ def _geometry(
         kv_dtype=dtype,
         parameters=weights.total if weights else None,
         active_parameters=weights.active if weights else None,
+        active_expert_parameters=weights.active_experts if weights else 0,
         weight_format=form.name,
         quantized_bytes=None if weights is None or form == SERVED else form.bytes_of(weights),
         attention_width=None

@@ -74,6 +74,16 @@ def kv_fraction(geometry: Geometry, gpus: int) -> float:
     return 1.0 if geometry.kv_heads is None else max(1 / gpus, 1 / geometry.kv_heads)
 
 
+def kv_pieces(geometry: Geometry, gpus: int) -> int:
+    """Pieces in which a block of tokens is copied to so many GPUs: keys and values of each layer that keeps tokens, on each of them.
+
+    MLA's latent and an indexer's keys are one piece each. LMCache's server copies them one by one, for one GPU after the
+    other (lmcache 0.5.6: run_direct_transfer; --max-gpu-workers 1).
+    """
+    kept = (part for part in geometry.by_kind if part.kv_bytes_per_token)
+    return gpus * sum(part.count * (1 if part.kv_heads is None else 2) for part in kept)
+
+
 def kv_copies(geometry: Geometry, gpus: int) -> float:
     """Bytes stored per byte of KV, likewise: more than 1 where heads are copied to several GPUs, each storing its own."""
     return kv_values(geometry, gpus) * kv_fraction(geometry, gpus)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .families import Family
 from .layers import Layers, head_dim, index_layers, kv_heads
@@ -19,12 +20,14 @@ class Parameters:
     without the input embedding, which is a look-up (a tied embedding counts once, as the head). A token's forward
     pass costs about 2 * active FLOP besides attention over its context.
     looked_up: embedding and head. experts: all layers' experts that tokens are routed to. Both are part of total.
+    active_experts: those of them that a token is routed to, part of active.
     """
 
     total: int
     active: int
     looked_up: int = 0
     experts: int = 0
+    active_experts: int = 0
 
 
 def weights_of(config: ModelConfig, family: Family, by_kind: tuple[Layers, ...]) -> Parameters | None:
@@ -37,7 +40,7 @@ def weights_of(config: ModelConfig, family: Family, by_kind: tuple[Layers, ...])
     linear = sum(part.count for part in by_kind if part.kind == "linear")
     indexed = index_layers(config) if family.mla else 0
     sparse = sum(_is_sparse(config, family, layer) for layer in range(layers))
-    expert_total, expert_active, routed = _expert_weights(config, family) if sparse else (0, 0, 0)
+    experts = _expert_weights(config, family) if sparse else _Experts(0, 0, 0)
     wide = config.optional_count("intermediate_size_mlp", 0)
     dense = _mlp_weights(config, family, wide or config.count("intermediate_size")) if sparse < layers else 0
     rest = (
@@ -49,10 +52,11 @@ def weights_of(config: ModelConfig, family: Family, by_kind: tuple[Layers, ...])
         + hidden
     )
     return Parameters(
-        total=embedding + head + rest + sparse * expert_total,
-        active=embedding + rest + sparse * expert_active,
+        total=embedding + head + rest + sparse * (experts.routed + experts.rest),
+        active=embedding + rest + sparse * (experts.active + experts.rest),
         looked_up=embedding + head,
-        experts=sparse * routed,
+        experts=sparse * experts.routed,
+        active_experts=sparse * experts.active,
     )
 
 
@@ -125,8 +129,15 @@ def _is_sparse(config: ModelConfig, family: Family, layer: int) -> bool:
     return (layer + 1) % step == 0
 
 
-def _expert_weights(config: ModelConfig, family: Family) -> tuple[int, int, int]:
-    """(total, active) weights of one layer's experts, shared experts and router, and those of the routed experts alone."""
+class _Experts(NamedTuple):
+    """Weights of one layer: of all experts that tokens are routed to, of those that a token is, of shared experts and router."""
+
+    routed: int
+    active: int
+    rest: int
+
+
+def _expert_weights(config: ModelConfig, family: Family) -> _Experts:
     assert family.experts is not None
     hidden = config.count("hidden_size")
     experts, chosen = config.count(family.experts), config.count("num_experts_per_tok")
@@ -140,5 +151,4 @@ def _expert_weights(config: ModelConfig, family: Family) -> tuple[int, int, int]
     else:
         shared = config.optional_count(family.shared, 0) * expert
     router = (hidden + int(family.router_bias)) * experts
-    routed = experts * expert
-    return routed + shared + router, min(chosen, experts) * expert + shared + router, routed
+    return _Experts(experts * expert, min(chosen, experts) * expert, shared + router)

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from ..records.hardware import short_gpu
 from ..records.templates import filled
-from .request_time import HIT_S_PER_TOKEN
+from .request_time import HIT_S_PER_PIECE
 
 PROMPT_TOKENS = 8192
 
@@ -34,7 +34,7 @@ def break_even_text(table: pd.DataFrame, remarks: Sequence[str] = ()) -> str:
     return filled(
         __file__,
         prompt_tokens=prompt,
-        per_token_us=1e6 * HIT_S_PER_TOKEN,
+        per_piece_ns=1e9 * HIT_S_PER_PIECE,
         grids=grids,
         remarks=remarks,
     )

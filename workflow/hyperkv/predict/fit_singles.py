@@ -2,7 +2,7 @@
 
     python -m workflow.hyperkv.predict.fit_singles --runs results/reference/h200/2026-11-29-newest --gpu config/gpus/h200.yaml --out config/gpus/mine.yaml
 
-Without --gpu it prints REQUEST_S and HIT_S_PER_TOKEN of request_time.py, fitted to these runs. With it, it writes that GPU's file with
+Without --gpu it prints REQUEST_S and HIT_S_PER_PIECE of request_time.py, fitted to these runs. With it, it writes that GPU's file with
 `prefill_tokens_per_s` and `prefill_attention_s_per_token2` of the model that was measured; what else is in the file stays, and its
 `assumption` says so.
 """
@@ -54,8 +54,8 @@ def main(*, runs: Files, gpu: Path | None = None, out: Path | None = None) -> No
     kept = [read_run(run) for run in runs]
     if gpu is None:
         found = lengths_of(kept, sorted(GPUS.glob("*.yaml")))
-        request_s, per_token_s = fit_requests(found)
-        sys.stdout.write(f"REQUEST_S = {request_s:.2g}\nHIT_S_PER_TOKEN = {per_token_s:.3g}\n")
+        request_s, per_piece_s = fit_requests(found)
+        sys.stdout.write(f"REQUEST_S = {request_s:.2g}\nHIT_S_PER_PIECE = {per_piece_s:.3g}\n")
         return
     head = _HEAD.format(runs=" ".join(map(str, runs)))
     document = measured_document(document_of(gpu), lengths_of(kept, [gpu]), [str(run) for run in runs])
@@ -88,10 +88,19 @@ def lengths_of(runs: Sequence[KeptRun], files: Sequence[Path]) -> list[Length]:
 
 
 def fit_requests(lengths: Sequence[Length]) -> tuple[float, float]:
-    """REQUEST_S and HIT_S_PER_TOKEN, >= 0, that leave the least squared relative error beside what the GPU files say."""
-    rest = [length.ttft_s - length.request.gpu_s(length.gpu) for length in lengths]
-    found = _fitted([[1.0, float(length.request.loaded_tokens)] for length in lengths], rest, lengths)
-    return float(found[0]), float(found[1])
+    """REQUEST_S of what was computed, and then HIT_S_PER_PIECE of what was loaded, >= 0, with the least squared relative error.
+
+    Raises UserError where nothing was computed, or nothing loaded.
+    """
+    computed = [each for each in lengths if not each.request.loaded_tokens]
+    loaded = [each for each in lengths if each.request.loaded_tokens]
+    if not computed or not loaded:
+        raise UserError("single requests that were computed and that the engine's own pool served: name runs with both")
+    rest = [each.ttft_s - each.request.gpu_s(each.gpu) for each in computed]
+    request_s = float(_fitted([[1.0]] * len(computed), rest, computed)[0])
+    rest = [each.ttft_s - each.request.gpu_s(each.gpu) - request_s for each in loaded]
+    pieces = [[float(each.request.loaded_tokens * each.request.pieces)] for each in loaded]
+    return request_s, float(_fitted(pieces, rest, loaded)[0])
 
 
 def fit_prefill(lengths: Sequence[Length]) -> dict[str, float]:

@@ -5,7 +5,7 @@
             + what vLLM and LMCache spend on a hit, one after the other: loading is overlapped with nothing (engines/replay)
 
 Break-even is the store's GB/s at which both take alike. What an engine and a connector spend per request and per chunk besides is not
-in it: real break-even is higher. `python -m workflow.hyperkv.predict.fit_singles` fitted REQUEST_S and HIT_S_PER_TOKEN to the runs in FITTED.
+in it: real break-even is higher. `python -m workflow.hyperkv.predict.fit_singles` fitted REQUEST_S and HIT_S_PER_PIECE to the runs in FITTED.
 """
 
 from __future__ import annotations
@@ -15,27 +15,32 @@ from typing import Any
 
 from ..models.geometry import Geometry
 from ..models.gpu import GpuModel
-from ..models.gpus import kv_copies
+from ..models.gpus import kv_copies, kv_pieces
 
-REQUEST_S = 0.0058
+REQUEST_S = 0.0066
 """Seconds of any request outside the engine's steps: the client, HTTP, the scheduler. Not in break-even: both sides have it."""
-HIT_S_PER_TOKEN = 1.55e-6
-"""Seconds per prompt token that is loaded and not computed, beside its bytes: the book-keeping of vLLM and LMCache. KV in fp8 and a model of
-32B, of which none is in the fit, take the same."""
-FITTED = ("results/reference/h100/2026-11-28-server", "results/reference/h200/2026-11-29-newest")
-"""Llama-3.1-8B, bf16, recompute and the engine's own pool: an H100 with vLLM 0.25 and LMCache 0.5.0 inside it, an H200 with vLLM 0.33 and
-LMCache's server."""
+HIT_S_PER_PIECE = 2.92e-8
+"""Seconds per prompt token that is loaded and not computed, and per piece in which it is copied (gpus.kv_pieces), beside its bytes."""
+FITTED = (
+    "results/reference/h200/2026-11-29-documents",
+    "results/reference/h200/2026-11-29-mixture",
+    "results/reference/h200/2026-11-29-newest",
+)
+"""Qwen3-32B with fp8 KV, Qwen3-30B-A3B and Llama-3.1-8B in bf16 on H200: recompute and the pool of LMCache's server."""
 
 
-def hit_s(tokens: int) -> float:
-    """Seconds that a hit of so many tokens takes beside its bytes and its step."""
-    return HIT_S_PER_TOKEN * tokens
+def hit_s(tokens: int, pieces: int) -> float:
+    """Seconds that a hit of so many tokens takes beside its bytes and its step. pieces: as in times_of."""
+    return HIT_S_PER_PIECE * pieces * tokens
 
 
-def times_of(gpu: GpuModel, prompt: int, loaded: int, loaded_bytes: int, held: int = 0) -> dict[str, Any]:
+def times_of(
+    gpu: GpuModel, prompt: int, loaded: int, loaded_bytes: int, pieces: int, held: int = 0
+) -> dict[str, Any]:
     """kv_bytes that are loaded, and seconds: prefill_s of the prompt computed; step_s, copy_s and hit_s of its hit.
 
-    prompt, loaded, held: tokens of it, of those loaded, and of those that HBM has already.
+    prompt, loaded, held: tokens of it, of those loaded, and of those that HBM has already. pieces: in which KV of a token is copied
+    (gpus.kv_pieces); 0 where vLLM and LMCache have no part in it.
     """
     computed = max(1, prompt - held - loaded)
     return {
@@ -43,7 +48,7 @@ def times_of(gpu: GpuModel, prompt: int, loaded: int, loaded_bytes: int, held: i
         "prefill_s": gpu.step_s([(prompt - held, held)], []),
         "step_s": gpu.step_s([(computed, prompt - computed)], []),
         "copy_s": gpu.copy_s(loaded_bytes),
-        "hit_s": hit_s(loaded),
+        "hit_s": hit_s(loaded, pieces),
     }
 
 
@@ -53,7 +58,7 @@ def times_of_full_hit(gpu: GpuModel, geometry: Geometry, prompt: int) -> dict[st
     kv_bytes: what LMCache loads of it (Geometry.stored_bytes), sliding layers in full, and copies of heads where there are more GPUs than these.
     """
     size = round(geometry.stored_bytes(prompt) * kv_copies(geometry, gpu.gpus))
-    return times_of(gpu, prompt, prompt, size)
+    return times_of(gpu, prompt, prompt, size, kv_pieces(geometry, gpu.gpus))
 
 
 def rest_s(times: Any) -> Any:

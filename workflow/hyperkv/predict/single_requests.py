@@ -12,6 +12,7 @@ from ..base.errors import UserError
 from ..cells.cell import CellSpec
 from ..connectors.gated import gated
 from ..models.gpu import GpuModel, document_of, load_gpu
+from ..models.gpus import kv_pieces
 from ..records.hardware import gpu_of
 from ..stores.registry import store_class
 from .request_time import REQUEST_S, hit_ttft_s, rest_s, times_of
@@ -22,7 +23,8 @@ QUEUE = "load_queue_bytes"  # a gate's key in records of earlier versions
 
 @dataclass(frozen=True)
 class Request:
-    """A single request: computed where there is no tier, else loaded. loaded_tokens: that were not computed; loaded_bytes: of them, as stored.
+    """A single request: computed where there is no tier, else loaded. loaded_tokens: that were not computed; loaded_bytes: of them, as stored. pieces: in
+    which a block of them is copied (gpus.kv_pieces).
 
     ttft_s: measured. faults: why it does not count.
     """
@@ -31,6 +33,7 @@ class Request:
     prompt_tokens: int
     loaded_tokens: int
     loaded_bytes: int
+    pieces: int
     ttft_s: float
     faults: tuple[str, ...] = ()
 
@@ -41,7 +44,7 @@ class Request:
 
     def times(self, gpu: GpuModel) -> dict[str, Any]:
         """As request_time.times_of has them."""
-        return times_of(gpu, self.prompt_tokens, self.loaded_tokens, self.loaded_bytes)
+        return times_of(gpu, self.prompt_tokens, self.loaded_tokens, self.loaded_bytes, self.pieces)
 
     def gpu_s(self, gpu: GpuModel) -> float:
         """Seconds that a GPU takes for it: copying what was loaded, computing the rest."""
@@ -57,7 +60,8 @@ class Request:
 def requests_of(record: Mapping[str, Any]) -> Iterator[Request]:
     """The requests of a record of single requests, less those that were computed and saved at once."""
     scenario = record["spec"]["scenario"]
-    token_bytes, tiered = token_bytes_of(record), scenario["tier"] != "none"
+    cell, tiered = _cell_of(record), scenario["tier"] != "none"
+    token_bytes, pieces = cell.stored_bytes_per_token, kv_pieces(cell.geometry, cell.share.ranks)
     by_gate = [BY_GATE] if gated(scenario) or QUEUE in scenario else []
     for sample in record["samples"]:
         if tiered and sample["pass"] == "first":
@@ -68,6 +72,7 @@ def requests_of(record: Mapping[str, Any]) -> Iterator[Request]:
             sample["prompt_tokens"],
             loaded,
             loaded * token_bytes,
+            pieces,
             sample["ttft_s"],
             (*by_gate, *sample["faults"]),
         )

@@ -39,6 +39,7 @@ from ..engines.vllm.command import settings_of
 from ..engines.vllm.running import conversations_of, saved_bytes
 from ..models.geometry import load_geometry
 from ..models.gpu import GpuModel, load_gpu
+from ..models.gpus import kv_pieces
 from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
 from ..predict.break_even_text import required_words
 from ..predict.request_time import REQUEST_S, break_even_gbps, hit_s, times_of_full_hit
@@ -160,11 +161,11 @@ def played(cell: CellSpec, gpu: GpuModel, gpu_file: Path, gbps: float, memory_gb
 
 def _device(cell: CellSpec, gbps: float, memory_gbps: float) -> Device:
     """What is below the pool."""
-    scenario = cell.scenario
+    scenario, pieces = cell.scenario, kv_pieces(cell.geometry, cell.share.ranks)
     shape = scenario.get("shape") or {}
     own = gbps if scenario["tier"] == "ssd" else memory_gbps
     read, write = (shape.get(f"{way}_gbps") or own for way in ("read", "write"))
-    return Device(read, write, chunk_s=hit_s(scenario["chunk_tokens"]), call_s=0.0)
+    return Device(read, write, chunk_s=hit_s(scenario["chunk_tokens"], pieces), call_s=0.0)
 
 
 def _step_tokens(settings: Mapping[str, Any]) -> int:

@@ -15,7 +15,7 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..base.options import Spec
 from ..models.gpu import gpu_of_record
-from ..predict.request_time import required_gbps, times_of
+from ..predict.request_time import required_gbps, rest_s, times_of
 from ..records import hardware
 from ..records.frames import Asked, Cells, read_cells, read_csv
 from ..records.repeats import counted, spreads, used
@@ -125,21 +125,21 @@ def _with_break_even(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) 
 def _predicted_gbps(record: Mapping[str, Any]) -> float | None:
     """GB/s at which a record's requests, with the hits that they had, take alike to load and to compute, each alone on an idle engine.
 
-    Only engine replay has a modelled GPU, and it spends nothing on a hit besides (hit_s).
+    Only engine replay has a modelled GPU, and it spends nothing on a hit besides.
     """
     if record["gpu_model"] is None:
         return None
     gpu, requests = gpu_of_record(record["gpu_model"]), record["requests"]
-    loaded, compute_s, rest_s = 0, 0.0, 0.0
+    loaded, compute_s, beside_s = 0, 0.0, 0.0
     columns = (requests[name] for name in ("prompt_tokens", "hbm_hit_tokens", "hit_tokens", "loaded_bytes"))
     for prompt, held, hits, size in zip(*columns, strict=True):
         if not (hit := hits - held):
             continue
         loaded += size
-        times = times_of(gpu, prompt, hit, size, held)
+        times = times_of(gpu, prompt, hit, size, 0, held)
         compute_s += times["prefill_s"]
-        rest_s += times["step_s"] + times["copy_s"]
-    return required_gbps(loaded, compute_s, rest_s) if loaded and compute_s > rest_s else None
+        beside_s += rest_s(times)
+    return required_gbps(loaded, compute_s, beside_s) if loaded and compute_s > beside_s else None
 
 
 if __name__ == "__main__":

@@ -64,6 +64,9 @@ class Gpu(Section):
     scale_from: str = optional(unit="name")
     """The model, one of `models`, whose figures are scaled for models that are not there; without it only
     these can be used."""
+    expert_efficiency: Number = optional(unit="share", ge=0.05, le=1)
+    """How fast weights of experts that tokens are routed to are multiplied, of the rate of all others, where a mixture's
+    figures are scaled; without it as fast."""
     models: Annotated[dict[str, GpuModel], Field(min_length=1)] = Field()
 
     @model_validator(mode="after")
