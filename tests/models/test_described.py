@@ -120,7 +120,10 @@ def test_what_the_gpus_time_needs_is_named_and_the_remedy_works(tmp_path):
         ({"max_context_tokens": "128k"}, "max_context_tokens is '128k'"),
         ({"context": 1}, "no key context; known: active_expert_parameters, active_parameters"),
         ({"parameters": 1.5}, "parameters is 1.5"),
-        ({"active_expert_parameters": 6 * 10**9}, "active_expert_parameters 6,000,000,000 is wrong; .* part of the 5,130,000,000"),
+        (
+            {"active_expert_parameters": 6 * 10**9},
+            "active_expert_parameters 6,000,000,000 is wrong; .* part of the 5,130,000,000",
+        ),
         ({"kv_dtype": "int4"}, "kv_dtype is 'int4'"),
     ],
 )

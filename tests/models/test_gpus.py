@@ -49,12 +49,13 @@ CUDA = {"device": "cuda", "environment": {}}
         ("qwen3-32b", 1, 2 * 64),
         ("llama-3.1-70b", 2, 2 * 2 * 80),
         ("deepseek-v3", 8, 8 * 61),
+        ("deepseek-v3", 16, 8 * 61),
         ("gemma-3-27b", 1, 2 * 62),
         ("qwen3-next-80b", 1, 2 * 12),
     ],
 )
 def test_pieces_of_kv_are_keys_and_values_of_each_layer_that_keeps_tokens(name, gpus, pieces):
-    """MLA's latent is one, sliding layers count as full ones, linear ones not at all."""
+    """MLA's latent is one, sliding layers count as full ones, linear ones not at all. A machine has 8 GPUs at most."""
     assert kv_pieces(load_geometry(SHIPPED / f"{name}.json"), gpus) == pieces
 
 

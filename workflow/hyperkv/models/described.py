@@ -110,7 +110,9 @@ def _parameters(top: ModelConfig) -> Parameters | None:
     key = "active_expert_parameters"
     experts = 0 if top.get(key) is None else top.count(key)
     if experts > active:
-        raise UserError(f"{top.where}: {key} {experts:,} is wrong; they are part of the {active:,} that one token passes")
+        raise UserError(
+            f"{top.where}: {key} {experts:,} is wrong; they are part of the {active:,} that one token passes"
+        )
     return Parameters(total, active, active_experts=experts)
 
 

@@ -10,6 +10,7 @@ from ..base.errors import UserError
 from .geometry import Geometry
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+MOST_GPUS = 8  # of one machine
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,10 @@ def kv_pieces(geometry: Geometry, gpus: int) -> int:
     """Pieces in which a block of tokens is copied to so many GPUs: keys and values of each layer that keeps tokens, on each of them.
 
     MLA's latent and an indexer's keys are one piece each. LMCache's server copies them one by one, for one GPU after the
-    other (lmcache 0.5.6: run_direct_transfer; --max-gpu-workers 1).
+    other of its machine (lmcache 0.5.6: run_direct_transfer; --max-gpu-workers 1).
     """
     kept = (part for part in geometry.by_kind if part.kv_bytes_per_token)
-    return gpus * sum(part.count * (1 if part.kv_heads is None else 2) for part in kept)
+    return min(gpus, MOST_GPUS) * sum(part.count * (1 if part.kv_heads is None else 2) for part in kept)
 
 
 def kv_copies(geometry: Geometry, gpus: int) -> float:

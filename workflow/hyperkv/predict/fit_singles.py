@@ -95,7 +95,9 @@ def fit_requests(lengths: Sequence[Length]) -> tuple[float, float]:
     computed = [each for each in lengths if not each.request.loaded_tokens]
     loaded = [each for each in lengths if each.request.loaded_tokens]
     if not computed or not loaded:
-        raise UserError("single requests that were computed and that the engine's own pool served: name runs with both")
+        raise UserError(
+            "single requests that were computed and that the engine's own pool served: name runs with both"
+        )
     rest = [each.ttft_s - each.request.gpu_s(each.gpu) for each in computed]
     request_s = float(_fitted([[1.0]] * len(computed), rest, computed)[0])
     rest = [each.ttft_s - each.request.gpu_s(each.gpu) - request_s for each in loaded]

@@ -39,8 +39,8 @@ from ..engines.vllm.command import settings_of
 from ..engines.vllm.running import conversations_of, saved_bytes
 from ..models.geometry import load_geometry
 from ..models.gpu import GpuModel, load_gpu
-from ..models.gpus import kv_pieces
 from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
+from ..models.gpus import kv_pieces
 from ..predict.break_even_text import required_words
 from ..predict.request_time import REQUEST_S, break_even_gbps, hit_s, times_of_full_hit
 from ..predict.single_requests import of_pool

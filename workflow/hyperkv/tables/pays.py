@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
+from ..models.gpus import MOST_GPUS
 from ..predict.request_time import hit_ttft_s, rest_s
 from ..records.frames import read_csv
 from .methods.dictionary import table_of
@@ -20,7 +21,6 @@ from .methods.pays_text import PAIR, TOO_MANY, pays_text
 
 PROMPT_TOKENS = (8192, 32768)
 TIERS = ("dram", "ram_over_resp", "ssd")
-MOST_GPUS = 8  # of one machine
 
 
 def main(*, break_even: Path, placed_stores: Path, out: Path, text: Path) -> None:

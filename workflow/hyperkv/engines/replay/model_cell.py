@@ -13,12 +13,13 @@ from ...base.errors import UserError
 from ...models.geometry import Geometry, load_geometry
 from ...models.gpu import GpuModel, load_gpu
 from ...models.gpu_memory import gpus_for_model, memory_gb_of
+from ...models.gpus import MOST_GPUS
 from ...workloads.multi_turn import MultiTurn
 from .modelled import Device
 
 GPUS, MODELS = Path("config/gpus"), Path("config/models")
 WARM_BYTES = 8 << 30
-_MOST_GPUS, _LEAST_PARAMETERS, _LEAST_PER_CLIENT = 8, 10**9, 12
+_LEAST_PARAMETERS, _LEAST_PER_CLIENT = 10**9, 12
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _machine(rng: np.random.Generator) -> tuple[Path, Path, str, int]:
             geometry = load_geometry(model, kv_dtype)
             count = gpus_for_model(geometry, memory_gb_of(gpu) or 0.0)
             served = geometry.offload_refusal is None and (geometry.parameters or 0) >= _LEAST_PARAMETERS
-            if served and count is not None and count <= _MOST_GPUS:
+            if served and count is not None and count <= MOST_GPUS:
                 load_gpu(gpu, geometry, count)
                 return gpu, model, kv_dtype, count
         except (UserError, AssertionError):
