@@ -136,8 +136,8 @@ def refuse(record: dict[str, Any], kind: str, device: str, needs: Sequence[str])
             f"torch {torch} of {python} is built without CUDA; install a CUDA build, or set vllm.device: cpu"
         )
     if device == "cuda" and not record["gpus"]:
-        why = f" ({errors['gpus']})" if "gpus" in errors else ""
-        raise UserError(f"torch {torch} sees no GPU{why}; look at nvidia-smi, or set vllm.device: cpu")
+        told = f" ({errors['gpus']})" if "gpus" in errors else ""
+        raise UserError(f"torch {torch} sees no GPU{told}; look at nvidia-smi, or set vllm.device: cpu")
     if device == "cuda" and record["absent"]:
         raise UserError(
             f"Triton compiles for the GPU, as vLLM asks of it, and lacks here: {', '.join(record['absent'])}; install that (Debian)"

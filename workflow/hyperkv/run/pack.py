@@ -186,8 +186,8 @@ def needs(
 
 def oldest_glibc(wheels: Sequence[str], here: str, programs: Sequence[Path] = ()) -> str:
     """The oldest C library that all wheels, by their names, and programs run with; `here` is that of what was compiled here."""
-    found = [needs_of(path) for path in programs if path.is_file()]
-    asked = [each.versions["GLIBC"] for each in found if each and "GLIBC" in each.versions]
+    asking = [needs_of(path) for path in programs if path.is_file()]
+    asked = [each.versions["GLIBC"] for each in asking if each and "GLIBC" in each.versions]
     needed = [(2, 17), *map(_release, asked)]
     for name in wheels:
         platforms = {tag.platform for tag in parse_wheel_filename(name)[3]}

@@ -102,7 +102,7 @@ def usable_python(wanted: str, headers: bool) -> str:
         raise Refusal(f"{min(of_it)} makes no environments: install python{wanted}-venv (Debian)")
     have = sorted({words[0] for words in said.values() if words}, key=_numbers)
     packed = [version for version in have if tuple(_numbers(version)) >= _OLDEST]
-    again = f", or pack again by `make pack PYTHON=python{packed[-1]}` and the same CONFIG" if packed else ""
+    again = f", or pack again by `make pack PYTHON=python{packed[0]}` and the same CONFIG" if packed else ""
     raise Refusal(
         f"the packages are for Python {wanted}, and here is {', '.join(have)}: install Python {wanted}{again}"
     )
