@@ -160,9 +160,8 @@ def needs(
 ) -> dict[str, Any]:
     """What a pack asks of the machine that it is unpacked on. own: files beside git, of which some are programs."""
     tars = [path for path in downloads if path.suffix == ".tar"]
-    alone = [*stages.profiled, *stages.layered]
-    read = {path for name in stages.scenarios for path in stages.files("measure_scenario", name)}
-    read |= {path for name in alone for path in stages.files("profile_store", name)}
+    asked = {"measure_scenario": stages.scenarios, "profile_store": [*stages.profiled, *stages.layered]}
+    read = {path for stage, names in asked.items() for name in names for path in stages.files(stage, name)}
     # Triton compiles for the GPU what vLLM asks of it, with Python's headers.
     on_gpu = stages.config["vllm"]["device"] == "cuda" and bool(read & {*map(environment_record, PAIRS)})
     files = " ".join(str(path) for path in config[len(DEFAULTS) :])
@@ -310,10 +309,8 @@ def _bytes_installed(tar: Path) -> int:
     with tarfile.open(tar) as wheels:
         for member in wheels:
             with zipfile.ZipFile(wheels.extractfile(member)) as wheel:  # type: ignore[arg-type]
-                total += sum(
-                    (entry.file_size + _BLOCK) * (1 + entry.filename.endswith(".py"))
-                    for entry in wheel.infolist()
-                )
+                for entry in wheel.infolist():
+                    total += (entry.file_size + _BLOCK) * (1 + entry.filename.endswith(".py"))
     return total
 
 
