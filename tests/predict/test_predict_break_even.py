@@ -24,8 +24,8 @@ from workflow.hyperkv.predict import place_stores
 from workflow.hyperkv.predict import predict_break_even as breakeven
 from workflow.hyperkv.predict.break_even_text import break_even_text, required_words
 from workflow.hyperkv.predict.place_stores import nearest_get, placed_stores_table
-from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks, required_gbps
-from workflow.hyperkv.predict.request_time import HIT_S_PER_TOKEN
+from workflow.hyperkv.predict.predict_break_even import break_even_table, remarks
+from workflow.hyperkv.predict.request_time import HIT_S_PER_TOKEN, required_gbps
 from workflow.hyperkv.records.hardware import short_gpu
 from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 

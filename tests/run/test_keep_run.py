@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,15 +34,23 @@ def keep(results: Path, out: Path, *options: object) -> subprocess.CompletedProc
     )
 
 
-def left(records: Iterable[Mapping[str, Any]], results: Path) -> list[Path]:
-    """Records as a run of the configuration leaves them."""
+def defaults() -> dict[str, Any]:
+    """The configuration that ships with the project."""
     configuration: dict[str, Any] = {}
     for path in BASE:
         update_config(configuration, yaml.safe_load(Path(path).read_text()))
-    asked = Asked(Stages.of(configuration))
-    return spread_out(
-        records, results, lambda path: asked.wanted(f"results/{path.relative_to(results)}").identity
-    )
+    return configuration
+
+
+def left(records: Iterable[Mapping[str, Any]], results: Path) -> list[Path]:
+    """Records as a run of the configuration leaves them."""
+    asked = Asked(Stages.of(defaults()))
+
+    def made(path: Path) -> Identity:
+        wanted = asked.wanted(f"results/{path.relative_to(results)}")
+        return wanted.identity if wanted else Identity("0" * 12, "1" * 12)
+
+    return spread_out(records, results, made)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +134,19 @@ def test_what_was_measured_with_another_configuration_is_refused_with_the_key(re
     assert not (tmp_path / "kept").exists()
 
 
+def test_another_folder_for_stores_is_no_other_configuration_where_nothing_was_put(tmp_path):
+    cells = [record for record in kept(LAPTOP).of("cell") if record["scenario"] in ("none", "files")]
+    left(cells, tmp_path / "results")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("{data_dir: results/elsewhere, experiment: {scenarios: [none]}}")
+    done = keep(tmp_path / "results", tmp_path / "kept", "--config", *BASE, mine)
+    assert done.returncode == 0, done.stderr
+    assert {record["scenario"] for record in read_run(tmp_path / "kept").of("cell")} == {"none"}
+    mine.write_text("{data_dir: results/elsewhere, experiment: {scenarios: [files]}}")
+    done = keep(tmp_path / "results", tmp_path / "other", "--config", *BASE, mine)
+    assert 'measured with data_dir "results/data", and' in done.stderr
+
+
 def test_what_was_measured_with_another_model_is_refused_with_its_file(tmp_path):
     (one,) = left(kept(LAPTOP).of("cell")[:1], tmp_path / "results")
     lines = one.read_text().splitlines(keepends=True)
@@ -155,10 +175,10 @@ def test_scenarios_behind_a_device_are_kept_with_what_was_put_behind_it(tmp_path
         each for each in kept(LAPTOP).of("cell") if each["scenario"] == "files" and each["repeat"] == 1
     )
     names = ("files", "files-0_5gbps", "files-2gbps", "other-2gbps")
-    spread_out([cell | {"scenario": name} for name in names], tmp_path)
-    asked = SimpleNamespace(wanted=lambda path: None)
-    configuration = {"experiment": {"scenarios": ["none", "files"]}}
-    found = [record["scenario"] for _, record in measured(tmp_path, configuration, asked)]
+    left([cell | {"scenario": name} for name in names], tmp_path)
+    configuration = defaults()
+    configuration["experiment"]["scenarios"] = ["none", "files"]
+    found = [record["scenario"] for _, record in measured(tmp_path, configuration)]
     assert sorted(found) == ["files", "files-0_5gbps", "files-2gbps"]
     assert list(used({"none": {}, "files": {}}, [{"scenario": name} for name in found])) == ["files"]
 

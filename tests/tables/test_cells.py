@@ -60,9 +60,7 @@ def test_cells_of_one_scenario_that_ran_unlike_are_no_repeats(tables_of, real, c
 
 def test_cells_are_comparable_unless_something_but_the_scenario_differs(real):
     same = varied(real["dram"])
-    same["spec"]["data_dir"] = "elsewhere"
-    assert comparable_digest(real["none"]) != comparable_digest(same)
-    same["spec"]["data_dir"] = real["none"]["spec"]["data_dir"]
+    same["spec"]["data_dir"] = "elsewhere"  # on another disk it has that disk beside it (records/hardware.py)
     assert comparable_digest(same) == comparable_digest(real["none"])
     same["spec"]["loads"] = [9]
     assert comparable_digest(same) == comparable_digest(real["none"])

@@ -69,10 +69,10 @@ def test_a_pool_keeps_what_was_used_last_and_the_store_all_that_the_device_has_w
     clock, size = VirtualClock(), 1 << 20
     keys = [bytes([number]) for number in range(4)]
     device = Device(
-        gbps=1.0, write_gbps=size / 1e9, chunk_s=0.0, call_s=0.5
+        gbps=1.0, write_gbps=size / 1e9, chunk_s=0.1, call_s=0.5
     )  # a chunk is written in a second
-    tiers = PooledTiers(device, size, clock, 1, pool_bytes=2 * size, memory_gbps=10.0)
-    assert tiers.save(keys) == pytest.approx(4 * size / 10e9)
+    tiers = PooledTiers(device, size, clock, 1, pool_bytes=2 * size, has_store=True)
+    assert tiers.save(keys) == 0
     assert tiers.look(keys[:2]).by_tier == (0, 0)
     assert tiers.look(keys[2:]).by_tier == (2, 0)
     clock.now_s = 1.0
@@ -81,15 +81,15 @@ def test_a_pool_keeps_what_was_used_last_and_the_store_all_that_the_device_has_w
     assert tiers.look(keys).by_tier == (0, 4)
     found = tiers.load(keys[:2])
     assert (found.present, found.by_tier) == (2, {"dram": 0, "store": 2})
-    assert found.seconds == pytest.approx(device.look_s + 0.5 + 2 * size / 1e9)
+    assert found.seconds == pytest.approx(device.look_s + 0.5 + 2 * (0.1 + size / 1e9))
     assert tiers.look(keys[:2]).by_tier == (2, 0)
-    assert tiers.load(keys[:2]).seconds == pytest.approx(device.look_s + 2 * size / 10e9)
+    assert tiers.load(keys[:2]).seconds == pytest.approx(device.look_s + 2 * 0.1)
     tiers.save(keys[:1])
     clock.now_s = 9.0
     assert tiers.look(keys).by_tier == (2, 2)
 
 
 def test_a_pool_alone_forgets():
-    tiers = PooledTiers(None, 8, VirtualClock(), 1, pool_bytes=8, memory_gbps=10.0)
+    tiers = PooledTiers(DEVICE, 8, VirtualClock(), 1, pool_bytes=8, has_store=False)
     tiers.save([b"a", b"b"])
     assert (tiers.look([b"a"]).by_tier, tiers.look([b"b"]).by_tier) == ((0, 0), (1, 0))

@@ -1,6 +1,6 @@
 """Every scenario over recompute of its own run: paired by repeat, of what is alike and valid, and the break-even that follows."""
 
-import math
+from copy import deepcopy
 
 import pandas as pd
 import pytest
@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kept import H100, kept, repeated
+from workflow.hyperkv.predict.single_requests import requests_of
 from workflow.hyperkv.tables.cells import cells_table
-from workflow.hyperkv.tables.methods.over_recompute import break_even_gbps, cell_ratios, single_ratios
+from workflow.hyperkv.tables.methods.over_recompute import cell_ratios, measured_break_even, single_ratios
 
 RUN = kept(H100)
 CELLS, SINGLES = RUN.of("cell"), RUN.of("single")
@@ -85,18 +86,41 @@ def test_where_recompute_is_not_alike_there_is_no_ratio_and_the_facts_are_named(
     assert cell_ratios(cells[cells["tier"] != "none"])["rps_ratio"].isna().all()
 
 
-@given(st.floats(0.2, 5), st.floats(0.01, 0.1), st.floats(0.5, 20))
+@given(st.floats(0.3, 5), st.floats(0.01, 0.1), st.floats(0.5, 20))
 def test_at_break_even_a_prompt_takes_as_long_loaded_as_computed(computed_s, pool_s, size_gb):
-    facts = {"gpu": "H100", "model": "m", "pair": "current", "kv_dtype": "fp8", "prompt_tokens": 8200}
-    pool = facts | {
-        "store": "dram",
-        "loaded_s": pool_s,
-        "computed_s": computed_s,
-        "loaded_bytes": size_gb * 1e9,
-    }
-    disk = pool | {"store": "kvrocks", "loaded_s": 3.0}
-    needs, gave = break_even_gbps(pd.DataFrame([pool, disk]), disk)
-    assert size_gb / needs + pool_s == pytest.approx(computed_s)
+    pool = single(pool_s, computed_s) | {"loaded_bytes": size_gb * 1e9}
+    disk = pool | single(3.0, computed_s, "kvrocks")
+    table = pd.DataFrame([pool | single(2 * pool_s, computed_s, name="slower"), pool, disk])
+    needs, gave = measured_break_even(table, disk)
+    assert size_gb / needs.median + pool_s == pytest.approx(computed_s)
+    assert size_gb / needs.low + 0.9 * pool_s == pytest.approx(1.1 * computed_s)
+    assert size_gb / needs.high + 1.1 * pool_s == pytest.approx(0.9 * computed_s)
     assert size_gb / gave + pool_s == pytest.approx(3.0)
-    assert break_even_gbps(pd.DataFrame([pool, disk]), disk | {"kv_dtype": "bfloat16"}) == (None, None)
-    assert break_even_gbps(pd.DataFrame([pool, disk]), disk | {"computed_s": pool_s})[0] == math.inf
+    assert measured_break_even(table, pool)[0] == needs
+    for change in ({"kv_dtype": "bfloat16"}, {"gpus": 2}, {"computed_s": pool_s}, {"loaded_bytes": None}):
+        assert measured_break_even(table, disk | change)[0].median is None, change
+    assert measured_break_even(table, disk | {"loaded_s": pool_s})[1] is None
+
+
+def single(loaded_s: float, computed_s: float, store: str = "dram", name: str | None = None) -> dict:
+    """A row of single_ratios with intervals of a tenth."""
+    row = {"gpu": "H100", "gpus": 1, "model": "m", "pair": None, "kv_dtype": "fp8", "prompt_tokens": 8200}
+    row |= {"scenario": name or store, "store": store, "tier": "dram" if store == "dram" else "ssd"}
+    for key, value in (("loaded_s", loaded_s), ("computed_s", computed_s)):
+        row |= {key: value, f"{key}_low": 0.9 * value, f"{key}_high": 1.1 * value}
+    return row
+
+
+def test_bytes_are_those_that_were_stored():
+    """Of half the bytes, and of KV heads that are on two GPUs each."""
+    records = [deepcopy(record) for record in SINGLES if record["scenario"] == "h100_striped_mp"]
+    for record in records:
+        record["spec"]["scenario"]["serde"] = "fp8"
+    row = of(single_ratios(records), prompt_tokens=8200)
+    assert row["loaded_bytes"] == 8192 * 131072 / 2
+    for record in records:
+        record["spec"]["scenario"] |= {"serde": None, "vllm": {"tensor_parallel": 16}}
+    row = of(single_ratios(records), prompt_tokens=8200)
+    assert row["loaded_bytes"] == 8192 * 131072 * 2
+    loaded = {each.loaded_bytes for record in records for each in requests_of(record)}
+    assert row["loaded_bytes"] in loaded

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 
 from ..base.cli import run_stage
 from ..predict.break_even_text import required_words
+from ..predict.request_time import rest_s
 from ..records.hardware import short_gpu
 from ..tables.methods.pays_text import PAIR, pair_anchor
 from ..tables.pays import PROMPT_TOKENS
@@ -86,7 +87,7 @@ def _draw_gpu(axes: Axes, rows: pd.DataFrame, stores: pd.DataFrame, letters: int
     prompts = rows["prompt_tokens"]
     links = {row["prompt_tokens"]: _link(row) for _, row in rows.iterrows()}
     link_points(axes, prompts, rows["prefill_s"], links.values())
-    pinned_s = rows["copy_s"] + rows["step_s"] + rows["hit_s"]
+    pinned_s = rest_s(rows)
     link_points(axes, prompts, pinned_s, links.values())
     axes.plot(prompts, rows["prefill_s"], color="black", linewidth=2.4, label="recompute (modelled)")
     axes.plot(

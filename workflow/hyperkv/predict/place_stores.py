@@ -16,6 +16,7 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..records import hardware
 from ..records.frames import Asked, read_csv, read_jsonl
+from .request_time import hit_ttft_s
 
 COLUMNS = (
     "machine",
@@ -82,7 +83,7 @@ def placed_stores_table(break_even: pd.DataFrame, stores: pd.DataFrame, machine:
                 continue
             known = pd.notna(row["required_node_gbps"])
             required = row["required_node_gbps"] if known else row["required_gbps"]
-            ttft_s = row["kv_bytes"] / (point["gbps"] * 1e9) + row["copy_s"] + row["step_s"] + row["hit_s"]
+            ttft_s = hit_ttft_s(row, point["gbps"])
             placed = {
                 "machine": machine,
                 "required_gbps": required,

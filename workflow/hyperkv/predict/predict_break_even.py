@@ -2,19 +2,12 @@
 
 python -m workflow.hyperkv.predict.predict_break_even --spec '{...}' --out results/predict/break_even.csv --text results/predict/break_even.txt
 
-One prompt on an idle engine, all of its KV in the store, loading overlapped with nothing (engines/replay):
-  recompute  step_s of the whole prompt
-  full hit   bytes / store's GB/s + bytes / host-device GB/s + step_s of the one token that is always computed + what vLLM and
-             LMCache spend on a hit beside them (request_time.py)
-Break-even is the store's GB/s at which both take alike. The engine has as many GPUs as hold the model's weights and can share its heads. What an
-engine and a connector spend per request and per chunk besides is not in it: real break-even is higher. bytes: what LMCache
-loads of the prompt (Geometry.stored_bytes, and copies of heads where there are more GPUs than KV heads), so sliding layers in
-full; held_bytes is what of it the engine needs (Geometry.kv_bytes).
+One prompt on an idle engine, all of its KV in the store (request_time.py). The engine has as many GPUs as hold the model's weights and can
+share its heads. held_bytes is what of the KV the engine needs (Geometry.kv_bytes).
 """
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,9 +21,8 @@ from ..base.options import Spec
 from ..models.geometry import Geometry, load_geometry
 from ..models.gpu import load_gpu
 from ..models.gpu_memory import gpus_for_model, gpus_for_weights, memory_gb_of
-from ..models.gpus import kv_copies
 from .break_even_text import break_even_text
-from .request_time import hit_s
+from .request_time import break_even_gbps, required_gbps, rest_s, times_of_full_hit
 
 
 def main(*, spec: Spec, out: Path, text: Path) -> None:
@@ -93,11 +85,6 @@ def remarks(spec: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def required_gbps(kv_bytes: int, prefill_s: float, rest_s: float) -> float:
-    """GB/s at which loading kv_bytes and then spending rest_s takes prefill_s; infinite when rest_s alone takes that."""
-    return kv_bytes / (prefill_s - rest_s) / 1e9 if prefill_s > rest_s else math.inf
-
-
 def _gpus(geometry: Geometry, path: Path) -> tuple[int | None, bool]:
     """GPUs of a file that hold a model's weights, None where that is not known, and whether vLLM can share it among them."""
     memory_gb = memory_gb_of(path)
@@ -115,28 +102,20 @@ def _rows(geometry: Geometry, path: Path, spec: Mapping[str, Any]) -> Iterator[d
     for prompt in spec["prompt_tokens"]:
         if prompt > geometry.max_context_tokens:
             continue
-        size = round(geometry.stored_bytes(prompt) * kv_copies(geometry, gpus))
-        prefill_s, step_s, copy_s = (
-            together.step_s([(prompt, 0)], []),
-            together.step_s([(1, prompt - 1)], []),
-            together.copy_s(size),
-        )
-        rest_s = step_s + hit_s(prompt)
-        required = required_gbps(size, prefill_s, rest_s + copy_s)
+        times = times_of_full_hit(together, geometry, prompt)
+        required = break_even_gbps(times)
+        to_gpu = required_gbps(times["kv_bytes"], times["prefill_s"], rest_s(times | {"copy_s": 0.0}))
         yield {
             "model": geometry.name,
             "gpu": together.name,
             "kv_dtype": geometry.kv_dtype,
             "prompt_tokens": prompt,
-            "kv_bytes": size,
+            "kv_bytes": times["kv_bytes"],
             "held_bytes": geometry.kv_bytes(prompt),
             "chunk_bytes": geometry.chunk_bytes(spec["chunk_tokens"]),
-            "prefill_s": prefill_s,
-            "step_s": step_s,
-            "copy_s": copy_s,
-            "hit_s": hit_s(prompt),
+            **times,
             "required_gbps": required / gpus,
-            "required_to_gpu_gbps": required_gbps(size, prefill_s, rest_s) / gpus,
+            "required_to_gpu_gbps": to_gpu / gpus,
             "gpus_for_weights": known,
             "required_node_gbps": None if known is None else required,
             "scaled_from": together.scaled_from,

@@ -29,7 +29,8 @@ from ..records.frames import Asked, read_jsonl
 from ..records.kinds.bits import CONTROLS
 from ..records.stats import median
 from ..workloads.multi_turn import MultiTurn
-from .predict_break_even import break_even_table, required_gbps
+from .predict_break_even import break_even_table
+from .request_time import hit_ttft_s, required_gbps, rest_s
 
 _IN_HBM = "vllm_"  # formats of vLLM's own cache begin so
 _AS_IT_IS = ("bf16", f"{_IN_HBM}fp8")  # stored as HBM has it
@@ -82,8 +83,7 @@ def _rows(
     token_bytes = kv_share(geometry, gpus).stored_bytes(1) * share
     known = name not in _AS_IT_IS and timed["device"] == "cuda" and decode_s is not None
     coded = (encode_s or 0.0, decode_s or 0.0) if known else (0.0, 0.0)
-    spent_s = hit["step_s"] + hit["copy_s"] + hit["hit_s"]
-    rest_s = hit["prefill_s"] - spent_s - hit["kv_bytes"] / 1e9 * coded[1]
+    decoded_s = rest_s(hit) + hit["kv_bytes"] / 1e9 * coded[1]
     about = {
         "format": name,
         "model": hit["model"],
@@ -96,7 +96,7 @@ def _rows(
         "at_best": not known and name not in _AS_IT_IS,
         "prompt_tokens": _PROMPT_TOKENS,
         "prefill_s": hit["prefill_s"],
-        "required_gbps": required_gbps(hit["kv_bytes"] * share, rest_s, 0.0),
+        "required_gbps": required_gbps(hit["kv_bytes"] * share, hit["prefill_s"], decoded_s),
     }
     for gbps in [None, *spec["gbps"]]:
         cell = _cell(spec, own, gpus, _device(gbps or 1.0, share, *coded))
@@ -105,12 +105,9 @@ def _rows(
         turns = [turn for item in keyed for turn in item.conversation.turns]
         tokens = sum(turn.answer_end for turn in turns) / len(turns)
         kept = sum(item.conversation.turns[-1].answer_end for item in keyed)
-        ttft_s = hit["prefill_s"]
-        if gbps is not None:
-            ttft_s = hit["kv_bytes"] / cell.device.gbps / 1e9 + spent_s
         yield about | {
             "stated_gbps": gbps,
-            "ttft_s": ttft_s,
+            "ttft_s": hit["prefill_s"] if gbps is None else hit_ttft_s(hit, cell.device.gbps),
             "predicted_rps_per_gpu": played.rps() / gpus,
             "predicted_ttft_p50_ms": 1e3 * played.percentile_s(50),
             "tokens_per_s": played.rps() * tokens,

@@ -14,7 +14,7 @@ from ..connectors.gated import gated
 from ..models.gpu import GpuModel, document_of, load_gpu
 from ..records.hardware import gpu_of
 from ..stores.registry import store_class
-from .request_time import REQUEST_S, hit_s
+from .request_time import REQUEST_S, hit_ttft_s, rest_s, times_of
 
 BY_GATE = "a gate decides how much is loaded"
 QUEUE = "load_queue_bytes"  # a gate's key in records of earlier versions
@@ -37,29 +37,27 @@ class Request:
     @property
     def is_of_pool(self) -> bool:
         """Whether the engine's own host memory served it: no store had a part in it."""
-        return (
-            self.scenario["tier"] != "none" and store_class(self.scenario["store"]).held_by_engine == "pool"
-        )
+        return of_pool(self.scenario)
+
+    def times(self, gpu: GpuModel) -> dict[str, Any]:
+        """As request_time.times_of has them."""
+        return times_of(gpu, self.prompt_tokens, self.loaded_tokens, self.loaded_bytes)
 
     def gpu_s(self, gpu: GpuModel) -> float:
         """Seconds that a GPU takes for it: copying what was loaded, computing the rest."""
-        rest = self.prompt_tokens - self.loaded_tokens
-        return gpu.step_s([(rest, self.loaded_tokens)], []) + gpu.copy_s(self.loaded_bytes)
+        times = self.times(gpu)
+        return times["step_s"] + times["copy_s"]
 
     def ttft_at(self, gpu: GpuModel, gbps: float | None) -> float:
         """Its predicted TTFT. gbps: of the store; None where it has no part in it."""
-        return REQUEST_S + self.gpu_s(gpu) + hit_s(self.loaded_tokens) + self.store_s(gbps)
-
-    def store_s(self, gbps: float | None) -> float:
-        """Seconds that a store of so many GB/s takes for what was loaded; None: no store."""
-        return 0.0 if gbps is None else self.loaded_bytes / gbps / 1e9
+        times = self.times(gpu)
+        return REQUEST_S + (rest_s(times) if gbps is None else hit_ttft_s(times, gbps))
 
 
 def requests_of(record: Mapping[str, Any]) -> Iterator[Request]:
     """The requests of a record of single requests, less those that were computed and saved at once."""
     scenario = record["spec"]["scenario"]
-    cell = CellSpec(dict(record["spec"]), 0, record["repeat"], Path())
-    tiered = scenario["tier"] != "none"
+    token_bytes, tiered = token_bytes_of(record), scenario["tier"] != "none"
     by_gate = [BY_GATE] if gated(scenario) or QUEUE in scenario else []
     for sample in record["samples"]:
         if tiered and sample["pass"] == "first":
@@ -69,10 +67,20 @@ def requests_of(record: Mapping[str, Any]) -> Iterator[Request]:
             scenario,
             sample["prompt_tokens"],
             loaded,
-            loaded * cell.stored_bytes_per_token,
+            loaded * token_bytes,
             sample["ttft_s"],
             (*by_gate, *sample["faults"]),
         )
+
+
+def of_pool(scenario: Mapping[str, Any]) -> bool:
+    """Whether a scenario, or a row with its tier and store, has its KV in the engine's own host memory."""
+    return scenario["tier"] != "none" and store_class(scenario["store"]).held_by_engine == "pool"
+
+
+def token_bytes_of(record: Mapping[str, Any]) -> int:
+    """Bytes of one token as a record's scenario stores and loads it."""
+    return _cell_of(record).stored_bytes_per_token
 
 
 def gpu_file(record: Mapping[str, Any], files: Sequence[Path]) -> Path:
@@ -95,8 +103,12 @@ def _is_of(name: str, reported: str) -> bool:
 
 def model_of(record: Mapping[str, Any], file: Path) -> GpuModel:
     """The step times of a record's model on its GPUs."""
-    cell = CellSpec(dict(record["spec"]), 0, record["repeat"], Path())
+    cell = _cell_of(record)
     return load_gpu(file, cell.geometry, cell.share.ranks)
+
+
+def _cell_of(record: Mapping[str, Any]) -> CellSpec:
+    return CellSpec(dict(record["spec"]), 0, record["repeat"], Path())
 
 
 def origin(file: Path, gpu: GpuModel) -> str:

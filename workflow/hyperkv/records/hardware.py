@@ -24,6 +24,12 @@ def place_of(scenario: Mapping[str, Any]) -> str | None:
     return " ".join(place["addresses"]) if (place := scenario.get("place")) else None
 
 
+def uses_data_dir(scenario: Mapping[str, Any] | None) -> bool:
+    """Whether a record's scenario keeps files on the config's data_dir; a record without one does."""
+    elsewhere = scenario is not None and (scenario.get("data_dir") or scenario.get("place"))
+    return scenario is None or (scenario.get("tier") == "ssd" and not elsewhere)
+
+
 def columns_of(records: Iterable[Mapping[str, Any]]) -> dict[str, str | None]:
     """The values of COLUMNS for a row that is made of `records`; several different ones are joined by ' | '.
 
@@ -33,9 +39,7 @@ def columns_of(records: Iterable[Mapping[str, Any]]) -> dict[str, str | None]:
     found: dict[str, list[str]] = {name: [] for name in COLUMNS}
     for record in records:
         environment, spec = (_mapping(record.get(key)) for key in ("environment", "spec"))
-        scenario = spec.get("scenario")
-        elsewhere = scenario is not None and (scenario.get("data_dir") or scenario.get("place"))
-        on_disk = scenario is None or (scenario.get("tier") == "ssd" and not elsewhere)
+        on_disk = uses_data_dir(spec.get("scenario"))
         machines = [each for each in (environment, _mapping(environment.get("store_node"))) if each]
         disk = disk_words(machines[-1].get("disk") or {}) if machines and on_disk else None
         for machine in machines:

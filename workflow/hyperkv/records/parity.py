@@ -13,7 +13,7 @@ from ..base.own_command import snakemake_command
 
 SHARED = ("engine", "gpu", "comparable_digest", "kv_dtype", "gpus", "pair", "versions")
 SHARED_BY_CACHING = ("chunk_tokens", "connections", "save_decode_cache")
-_NOT_SHARED = ("scenario", "loads", "kv_dtype", "engine_python", "environment_records")
+_NOT_SHARED = ("scenario", "loads", "kv_dtype", "data_dir", "engine_python", "environment_records")
 _WITHOUT_CONNECTIONS = ("inprocess", "offloading")
 _UNLIKE = {
     "save_decode_cache": (
@@ -33,7 +33,7 @@ _UNLIKE = {
 
 def comparable_digest(record: Mapping[str, Any]) -> str:
     """Names what must be alike for two cells to stand in one figure beside the facts that parity compares by themselves:
-    all but the scenario's own keys, kv_dtype, and what is its pair's."""
+    all but the scenario's own keys, kv_dtype, data_dir, of which the disk is a fact of the machine, and what is its pair's."""
     spec = record["spec"]
     shared = {key: value for key, value in spec.items() if key not in _NOT_SHARED}
     if "vllm" in shared:

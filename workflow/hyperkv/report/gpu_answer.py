@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from ..records.hardware import short_gpu
 from ..records.kept_run import KeptRun
 from ..records.templates import filled
 from ..tables.cells import cells_table
-from ..tables.methods.over_recompute import break_even_gbps, cell_ratios, single_ratios
+from ..tables.methods.over_recompute import cell_ratios, measured_break_even, single_ratios
 
 MODELS = Path("config/models")
 _GROUP = ["gpu", "model", "kv_dtype"]
@@ -83,8 +82,8 @@ def prompt_rows(run: KeptRun) -> pd.DataFrame:
     plain = singles["tier"].eq("ssd") & singles["gate"].isna() & singles["shape"].isna()
     whole = singles["ratio"].notna() & singles["valid"].eq(True) & singles["loaded_share"].gt(_WHOLE)
     rows = singles[plain & whole].copy()
-    found = [break_even_gbps(singles, row) for row in rows.to_dict("records")]
-    rows["needs_gbps"], rows["gave_gbps"] = ([pair[place] for pair in found] for place in (0, 1))
+    found = [measured_break_even(singles, row) for row in rows.to_dict("records")]
+    rows["needs_gbps"], rows["gave_gbps"] = [needs.median for needs, _ in found], [gave for _, gave in found]
     return rows
 
 
@@ -111,9 +110,8 @@ def verdict(row: Mapping[str, Any]) -> str:
 
 def _prompt_words(row: Mapping[str, Any]) -> dict[str, Any]:
     needs = row["needs_gbps"]
-    known = pd.notna(needs) and math.isfinite(needs)
     told = {"tokens": f"{row['prompt_tokens']:,}", "ratio": _with_range(row, "ratio")}
-    return told | {"needs": number(needs) if known else None}
+    return told | {"needs": number(needs) if pd.notna(needs) else None}
 
 
 def _load_words(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ their requests, with a modelled device in the store's place.
       --config config/scenarios.yaml config/config.yaml config/experiments/gpu.yaml config/experiments/gpu/documents.yaml
 
 GPU and model are those of `gpu` and `model`. A store of tier ssd is a device of `gbps`, one behind a shaped device that one, any other is
-memory; a pool before it keeps what was used last, and a gate decides as in a cell. Not modelled: saves that hold the device, loads that go on at
-once, a pool that what is under way does not fit into, and what LMCache does besides.
+memory; a pool before it keeps what was used last, and a gate decides as in a cell. A request and a hit take besides what single ones do
+(predict/request_time.py). Not modelled: saves that hold the device, loads that go on at once, and a pool that what is under way does not fit into.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..base.options import Files
 from ..cells.cell import CellSpec
+from ..cells.samples import window_values
 from ..config.config import checked
 from ..config.plan import sweep_spec
 from ..config.scenarios import loads_of, selected
@@ -39,15 +40,15 @@ from ..engines.vllm.running import conversations_of, saved_bytes
 from ..models.geometry import load_geometry
 from ..models.gpu import GpuModel, load_gpu
 from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
-from ..models.gpus import kv_share
-from ..predict.predict_break_even import required_gbps
+from ..predict.break_even_text import required_words
+from ..predict.request_time import REQUEST_S, break_even_gbps, hit_s, times_of_full_hit
+from ..predict.single_requests import of_pool
 from ..workloads.chunks import chain_keys
 from .stages import merged
 
 # As a run on an H200 took them (results/reference/h200/2026-11-29-gate-load), seconds: vLLM with its store, LMCache's server, a GB of dummy
 # weights on each GPU, the job besides, a load besides its requests, and each single request besides its answer.
 START_S, SERVER_S, WEIGHTS_S_PER_GB, JOB_S, LOAD_S, SINGLE_S = 40.0, 20.0, 0.5, 15.0, 20.0, 0.7
-_CALL_S = 0.01  # of a load
 _STEP_WORD, _STEP_TOKENS, _SEQUENCES = "--max-num-batched-tokens", 8192, 64
 
 
@@ -88,39 +89,35 @@ def foretold(config: Mapping[str, Any], gbps: float, memory_gbps: float) -> Iter
 
 
 def break_even(config: Mapping[str, Any]) -> str:
-    """From how many GB/s on a single request's first token comes sooner loaded than computed, as predict_break_even has it: a line."""
+    """From how many GB/s on a single request's first token comes sooner loaded than computed: a line."""
     geometry = load_geometry(Path(config["model"]), config["kv_dtype"])
-    gpus = config["vllm"]["tensor_parallel"]
-    gpu, found = load_gpu(Path(config["gpu"]), geometry, gpus), []
-    for tokens in config["latency"]["prompt_tokens"]:
-        size = kv_share(geometry, gpus).stored_bytes(tokens)
-        rest_s = gpu.step_s([(1, tokens - 1)], []) + gpu.copy_s(size)
-        found.append(
-            f"{required_gbps(size, gpu.step_s([(tokens, 0)], []), rest_s):.2g} GB/s for {tokens:,} tokens"
-        )
-    return f"Single requests break even at {', '.join(found)}.\n" if found else ""
+    gpu = load_gpu(Path(config["gpu"]), geometry, config["vllm"]["tensor_parallel"])
+    needs = {
+        tokens: break_even_gbps(times_of_full_hit(gpu, geometry, tokens))
+        for tokens in config["latency"]["prompt_tokens"]
+    }
+    found = [f"{required_words(gbps, ' GB/s')} for {tokens:,} tokens" for tokens, gbps in needs.items()]
+    return f"Break-even of single requests: {', '.join(found)}.\n" if found else ""
 
 
 def _row(cell: CellSpec, gpu_file: Path, gbps: float, memory_gbps: float) -> dict[str, Any]:
     scenario, gpu = cell.scenario, load_gpu(gpu_file, cell.geometry, cell.gpus)
     result = played(cell, gpu, gpu_file, gbps, memory_gbps)
     requests = result.requests
+    values = window_values([each.sample for each in requests], result.window_s)
     window = [each for each in requests if each.arrival_s < result.window_s]
-    ended = [each.finish_s for each in requests if each.finish_s is not None]
-    ttft_s = [each.first_token_s - each.arrival_s for each in window if each.first_token_s is not None]
-    asked = sum(each.prompt_tokens for each in requests)
-    hits = [each.tier_hit_tokens for each in requests]
+    of_store = sum(each.tier_hit_tokens.get("store", 0) for each in window)
     return {
         "scenario": scenario["name"],
         "tier": scenario["tier"],
         "load": cell.load,
         "requests": len(requests),
-        "rps": sum(end <= result.window_s for end in ended) / result.window_s,
-        "ttft_p50_s": float(np.median(ttft_s)),
-        "hit_rate": sum(sum(each.values()) for each in hits) / asked,
-        "store_hit_rate": sum(each.get("store", 0) for each in hits) / asked,
+        "rps": values["rps_per_gpu"],
+        "ttft_p50_s": REQUEST_S + (values["ttft_p50_ms"] or 0.0) / 1e3,
+        "hit_rate": values["hit_rate"],
+        "store_hit_rate": of_store / sum(each.prompt_tokens for each in window),
         "saved_bytes": 0 if scenario["tier"] == "none" else saved_bytes(cell),
-        "load_s": max(ended),
+        "load_s": max(each.sample.finish_s for each in requests),
         "job_s": _job_s(cell, gpu),
     }
 
@@ -133,9 +130,8 @@ def played(cell: CellSpec, gpu: GpuModel, gpu_file: Path, gbps: float, memory_gb
     tiers = gating = None
     if scenario["tier"] != "none":
         pool = scenario["dram_pool_bytes"] or 0
-        tiers = PooledTiers(
-            _device(cell, gbps, memory_gbps), chunk_bytes, clock, cell.seed, pool, gpu.host_device_gbps
-        )
+        device, has_store = _device(cell, gbps, memory_gbps), not of_pool(scenario)
+        tiers = PooledTiers(device, chunk_bytes, clock, cell.seed, pool, has_store)
         if gated(scenario):
             slo_ms, curve = cell.spec["slo"]["ttft_ms"], curve_points(gpu, step_tokens)
             gate = Gate(scenario["gate"], chunk, clock, curve, chunk_bytes, 0, slo_s=slo_ms and slo_ms / 1e3)
@@ -158,18 +154,17 @@ def played(cell: CellSpec, gpu: GpuModel, gpu_file: Path, gbps: float, memory_gb
         tiers,
         gating=gating,
         clock=clock,
+        think_s=lambda client: REQUEST_S,
     )
 
 
-def _device(cell: CellSpec, gbps: float, memory_gbps: float) -> Device | None:
-    """What is below the pool; None where nothing is."""
+def _device(cell: CellSpec, gbps: float, memory_gbps: float) -> Device:
+    """What is below the pool."""
     scenario = cell.scenario
-    if scenario["store"] == "dram":
-        return None
     shape = scenario.get("shape") or {}
     own = gbps if scenario["tier"] == "ssd" else memory_gbps
     read, write = (shape.get(f"{way}_gbps") or own for way in ("read", "write"))
-    return Device(read, write, 0.0, _CALL_S)
+    return Device(read, write, chunk_s=hit_s(scenario["chunk_tokens"]), call_s=0.0)
 
 
 def _step_tokens(settings: Mapping[str, Any]) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from ..base.errors import UserError
 from ..base.options import Files, Words
 from ..config.models.experiment import Figures
 from ..records.frames import read_json, read_jsonl
+from ..records.hardware import uses_data_dir
 from ..records.kept_run import About, name_before_device, write_run
 from ..records.record_file import identity_in
 from ..records.upgrade import current
-from .asked import Asked, Wanted
+from .asked import Asked
 from .stages import Stages, merged
 
 OF_AN_ENGINE, MOST = ("latency", "tier_tradeoff", "array", "sharing", "cost"), 3
@@ -65,7 +67,7 @@ def main(
         out: new folder: results/reference/MACHINE/DATE.
     """
     configuration = merged(config, "--config", "name the files that the run had")
-    found = dict(measured(results, configuration, Asked(Stages.of(configuration))))
+    found = dict(measured(results, configuration))
     found |= {
         path.name: current({"record": "calibration"} | read_json(path), str(path)) for path in calibrations
     }
@@ -94,28 +96,37 @@ def figures_of(configuration: Mapping[str, Any], results: Path) -> list[str]:
     return [name for name in OF_AN_ENGINE if name in drawn][:MOST]
 
 
-def measured(
-    results: Path, configuration: Mapping[str, Any], asked: Asked
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def measured(results: Path, configuration: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every record in a results folder of the scenarios that a configuration names, in its order, with a key that says where it stood.
 
-    asked: what the configuration asks of files of records. Raises UserError for one that was measured with another configuration.
+    Raises UserError for a file that was measured with another configuration; data_dir may differ where nothing was put.
     """
+
+    @cache
+    def asked(**other: str) -> Asked:
+        return Asked(Stages.of({**configuration, **other}))
+
     for pattern, section in MEASURED.items():
         scenarios = configuration.get(section, {}).get("scenarios")
         for path in sorted(results.glob(pattern), key=lambda path: _place(path, scenarios or [])):
             if scenarios is None or _family(path, scenarios) in scenarios:
                 place, records = path.relative_to(results), read_jsonl([path])
-                _require_own(path, records, asked.wanted(f"results/{place}"))
+                _require_own(path, records, f"results/{place}", asked)
                 for number, record in enumerate(records, 1):
                     yield f"{place}:{number}", record
 
 
-def _require_own(path: Path, records: Sequence[Mapping[str, Any]], wanted: Wanted | None) -> None:
-    made = identity_in(path)
+def _require_own(
+    path: Path, records: Sequence[Mapping[str, Any]], name: str, asked: Callable[..., Asked]
+) -> None:
+    made, wanted = identity_in(path), asked().wanted(name)
     if made is None or wanted is None or made.spec == wanted.identity.spec:
         return
     spec: Mapping[str, Any] = next((record["spec"] for record in records if record.get("spec")), {})
+    if "data_dir" in spec and not uses_data_dir(spec.get("scenario")):
+        wanted = asked(data_dir=spec["data_dir"]).wanted(name) or wanted
+        if made.spec == wanted.identity.spec:
+            return
     named = f"other contents of {', '.join(wanted.files)}"
     differs = next(differences(spec, json.loads(wanted.spec)), named if spec else "another configuration")
     raise UserError(f"{path}: measured with {differs}; keep a run with the configuration that it had")

@@ -15,7 +15,7 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..base.options import Spec
 from ..models.gpu import gpu_of_record
-from ..predict.predict_break_even import required_gbps
+from ..predict.request_time import required_gbps, times_of
 from ..records import hardware
 from ..records.frames import Asked, Cells, read_cells, read_csv
 from ..records.repeats import counted, spreads, used
@@ -123,7 +123,10 @@ def _with_break_even(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) 
 
 
 def _predicted_gbps(record: Mapping[str, Any]) -> float | None:
-    """GB/s at which a record's requests, with the hits that they had, take alike to load and to compute, each alone on an idle engine."""
+    """GB/s at which a record's requests, with the hits that they had, take alike to load and to compute, each alone on an idle engine.
+
+    Only engine replay has a modelled GPU, and it spends nothing on a hit besides (hit_s).
+    """
     if record["gpu_model"] is None:
         return None
     gpu, requests = gpu_of_record(record["gpu_model"]), record["requests"]
@@ -133,8 +136,9 @@ def _predicted_gbps(record: Mapping[str, Any]) -> float | None:
         if not (hit := hits - held):
             continue
         loaded += size
-        compute_s += gpu.step_s([(prompt - held, held)], [])
-        rest_s += gpu.step_s([(prompt - held - hit, held + hit)], []) + gpu.copy_s(size)
+        times = times_of(gpu, prompt, hit, size, held)
+        compute_s += times["prefill_s"]
+        rest_s += times["step_s"] + times["copy_s"]
     return required_gbps(loaded, compute_s, rest_s) if loaded and compute_s > rest_s else None
 
 

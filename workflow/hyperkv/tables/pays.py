@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ..base.cli import run_stage
+from ..predict.request_time import hit_ttft_s, rest_s
 from ..records.frames import read_csv
 from .methods.dictionary import table_of
 from .methods.pays_text import PAIR, TOO_MANY, pays_text
@@ -61,12 +62,11 @@ def _rows(pair: pd.Series, stores: pd.DataFrame) -> Iterator[dict[str, Any]]:
         "recompute_s": pair["prefill_s"],
         **{key: pair[key] for key in (*PAIR, "gpus_for_weights", "kv_bytes")},
     }
-    rest_s = pair["copy_s"] + pair["step_s"] + pair["hit_s"]
     remote = stores[(stores["tier"] == "dram") & (stores["connector"] != "inprocess")]
     for tier, found in zip(TIERS, (None, remote, stores[stores["tier"] == "ssd"]), strict=True):
         if found is None:
-            row = common | {"tier": tier, "load_s": rest_s}
-            row |= dict.fromkeys(("speedup", "speedup_low", "speedup_high"), pair["prefill_s"] / rest_s)
+            row = common | {"tier": tier, "load_s": rest_s(pair)}
+            row |= dict.fromkeys(("speedup", "speedup_low", "speedup_high"), pair["prefill_s"] / rest_s(pair))
         elif found.empty:
             continue
         else:
@@ -74,8 +74,7 @@ def _rows(pair: pd.Series, stores: pd.DataFrame) -> Iterator[dict[str, Any]]:
             row = common | {"tier": tier, "load_s": best["ttft_s"]}
             row |= {key: best[key] for key in ("scenario", "gbps", "gbps_low", "gbps_high")}
             row |= {
-                "speedup" + suffix: pair["prefill_s"]
-                / (pair["kv_bytes"] / best["gbps" + suffix] / 1e9 + rest_s)
+                "speedup" + suffix: pair["prefill_s"] / hit_ttft_s(pair, best["gbps" + suffix])
                 for suffix in ("", "_low", "_high")
             }
         yield row | {"verdict": _verdict(row)}

@@ -19,14 +19,14 @@ from ..base.options import Files
 from ..models.gpu import GpuModel
 from ..predict.cell_hits import predicted_hit_rate
 from ..predict.place_stores import nearest_get
-from ..predict.predict_break_even import required_gbps
-from ..predict.request_time import hit_s
+from ..predict.request_time import break_even_gbps, required_gbps
 from ..predict.single_requests import Request, gpu_file, model_of, origin, requests_of
 from ..records import hardware
 from ..records.effective import facts_of
 from ..records.frames import Asked, Cells, Out, read_cells, read_csv, write_table
-from ..records.stats import Interval, median, median_interval, spread
+from ..records.stats import median, median_interval, spread
 from .methods.dictionary import table_of
+from .methods.over_recompute import measured_break_even, single_ratios
 from .methods.predicted_text import (
     ALLOWED,
     BREAK_EVEN,
@@ -37,8 +37,6 @@ from .methods.predicted_text import (
     UNITS,
     WITHIN,
 )
-
-_ALIKE = ("model", "gpu", "gpus", "kv_dtype", "pair", "prompt_tokens")  # computed and loaded
 
 
 class Group:
@@ -79,7 +77,7 @@ def main(*, cells: Cells, stores: Path, gpus: Files, asked: Asked = None, out: O
 def predicted_table(
     records: Sequence[dict[str, Any]], stores: pd.DataFrame, gpus: Sequence[Path]
 ) -> pd.DataFrame:
-    """One row per scenario and prompt length of single requests (TTFT, and break-even where a store's GB/s are known), and per scenario and load.
+    """One row per scenario and prompt length of single requests (TTFT, and break-even of the engine's own pool), and per scenario and load.
 
     stores: rows of stores.csv. gpus: their files.
     """
@@ -111,13 +109,10 @@ def _single_rows(
             own[0].append(record)
             own[1].append(request)
     groups = [Group(*own, files) for own in found.values()]
-    computed = {}
-    for group in groups:
+    ratios = single_ratios(records)
+    for group in sorted(groups, key=lambda group: group.requests[0].scenario["tier"] != "none"):
         if group.requests[0].scenario["tier"] == "none":
             yield _ttft_row(group, TTFT_COMPUTED, None)
-            computed[_alike(group)] = group
-    for group in groups:
-        if group.requests[0].scenario["tier"] == "none":
             continue
         try:
             gbps, told = _store_gbps(group, groups, stores)
@@ -129,12 +124,8 @@ def _single_rows(
             continue
         basis = {"gbps": gbps, "gbps_from": told}
         yield basis | _ttft_row(group, TTFT_LOADED, gbps)
-        if not told.startswith(_ITS_LOAD) and _alike(group) in computed:
-            yield basis | _break_even_row(group, computed[_alike(group)], gbps)
-
-
-def _alike(group: Group) -> tuple[Any, ...]:
-    return tuple(group.about[key] for key in _ALIKE)
+        if group.requests[0].is_of_pool:
+            yield from ({**basis, **row} for row in _break_even_rows(group, ratios))
 
 
 def _ttft_row(group: Group, quantity: str, gbps: float | None) -> dict[str, Any]:
@@ -149,9 +140,6 @@ def _ttft_row(group: Group, quantity: str, gbps: float | None) -> dict[str, Any]
         "samples": len(counting),
         "reason": group.reason if gpu is None or not counting else None,
     }
-
-
-_ITS_LOAD = "its load of "
 
 
 def _store_gbps(group: Group, groups: Sequence[Group], stores: pd.DataFrame) -> tuple[float | None, str]:
@@ -182,43 +170,27 @@ def _store_gbps(group: Group, groups: Sequence[Group], stores: pd.DataFrame) -> 
         raise UserError(
             "the run does not tell the store's GB/s: not measured alone, and no longer prompt was loaded"
         )
-    store_s = request.ttft_s - request.ttft_at(longest.gpu, None)
-    if store_s <= 0 or not request.loaded_bytes:
+    gbps = required_gbps(request.loaded_bytes, request.ttft_s, request.ttft_at(longest.gpu, None))
+    if math.isinf(gbps) or not gbps:
         raise UserError(
             "the run does not tell the store's GB/s: the longest prompt took no longer than without a store"
         )
-    return request.loaded_bytes / store_s / 1e9, f"{_ITS_LOAD}{request.prompt_tokens:,} tokens"
+    return gbps, f"its load of {request.prompt_tokens:,} tokens"
 
 
-def _break_even_row(group: Group, computed: Group, gbps: float | None) -> dict[str, Any]:
-    """GB/s at which loading would take as long as computing took, with what a hit of this scenario spent beside its store."""
-    known = bool(group.counting and computed.counting)
-    row = {**group.about, "quantity": BREAK_EVEN, "samples": min(len(group.counting), len(computed.counting))}
-    if group.gpu is None or not known:
-        return row | {"reason": group.reason or computed.reason}
-    size = median([float(request.loaded_bytes) for request in group.counting]) or 0.0
-    request, gpu = group.counting[0], group.gpu
-    prefill_s = gpu.step_s([(request.prompt_tokens, 0)], [])
-    rest_s = median([each.gpu_s(gpu) + hit_s(each.loaded_tokens) for each in group.counting])
-    assert rest_s is not None
-    computing = median_interval([each.ttft_s for each in computed.counting])
-    hit = median_interval([each.ttft_s - each.store_s(gbps) for each in group.counting])
-    found = Interval(
-        _finite(size, computing.median, hit.median),
-        _finite(size, computing.high, hit.low),
-        _finite(size, computing.low, hit.high),
-    )
-    row |= {"predicted": _finite(size, prefill_s, rest_s), **spread("measured", found)}
-    if row["predicted"] is None or found.median is None:
-        row["reason"] = "a hit takes as long as computing, without the bytes of a store"
-    return row
-
-
-def _finite(size: float, compute_s: float | None, rest_s: float | None) -> float | None:
-    if compute_s is None or rest_s is None:
-        return None
-    gbps = required_gbps(round(size), compute_s, rest_s)
-    return None if math.isinf(gbps) else gbps
+def _break_even_rows(group: Group, ratios: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """GB/s at which loading takes as long as computing, with what a hit of this pool takes; none where nothing was computed."""
+    own = ratios[ratios["scenario"].eq(group.about["scenario"])]
+    for row in own[own["prompt_tokens"].eq(group.about["prompt_tokens"])].to_dict("records"):
+        if pd.isna(row["computed_s"]):
+            continue
+        gpu, (needs, _) = group.gpu, measured_break_even(ratios, row)
+        found = [] if gpu is None else [break_even_gbps(each.times(gpu)) for each in group.counting]
+        predicted = median([gbps for gbps in found if math.isfinite(gbps)])
+        told = {**group.about, "quantity": BREAK_EVEN, "samples": len(group.counting), "predicted": predicted}
+        if predicted is None or needs.median is None:
+            told["reason"] = group.reason or "a hit takes as long as computing, without the bytes of a store"
+        yield told | spread("measured", needs)
 
 
 def _hit_rows(records: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ from ....plugin.lmcache_striped.gate import Gate
 from ....plugin.lmcache_striped.gate_settings import warm_bytes
 from ...base.errors import UserError
 from ...cells.cell import CellSpec, StoreWindow, frame, gate_evidence
-from ...cells.samples import Sample, window_values
+from ...cells.samples import window_values
 from ...connectors.gated import gated
 from ...models.geometry import Geometry
 from ...models.gpu import GpuModel, load_gpu
@@ -29,7 +29,7 @@ from .clients import Clients, by_conversation, by_request
 from .engine import ReplayEngine
 from .gating import Gating, curve_points
 from .opening import once, real_tiers, start_tiers
-from .request import KeyedConversation, ReplayResult, ReplaySettings, Request, VirtualClock
+from .request import KeyedConversation, ReplayResult, ReplaySettings, VirtualClock
 from .tiers import RealTiers, Tier
 
 
@@ -251,35 +251,18 @@ def _values(cell: CellSpec, result: ReplayResult, evidence: Evidence) -> Values:
     totals, loaded, saved = result.totals, evidence.loaded_bytes, evidence.saved_bytes
     return Values.model_validate(
         window_values(
-            [_sample(request) for request in result.requests], result.window_s, cell.spec["slo"], cell.gpus
+            [request.sample for request in result.requests], result.window_s, cell.spec["slo"], cell.gpus
         )
         | {
             "load_gbps": loaded / totals.load_s / 1e9 if totals.load_s and loaded is not None else None,
             "save_gbps": saved / totals.save_s / 1e9 if totals.save_s and saved is not None else None,
             "save_stall_s": totals.save_stall_s,
-            "gpu_busy_share": totals.gpu_busy_s / max(_finish(r) for r in result.requests) / cell.engines,
+            "gpu_busy_share": totals.gpu_busy_s
+            / max(r.sample.finish_s for r in result.requests)
+            / cell.engines,
             "energy_j_per_mtoken": None,
         }
     )
-
-
-def _sample(request: Request) -> Sample:
-    external = sum(request.tier_hit_tokens.values())
-    assert request.first_token_s is not None
-    return Sample(
-        arrival_s=request.arrival_s,
-        first_token_s=request.first_token_s,
-        finish_s=_finish(request),
-        prompt_tokens=request.prompt_tokens,
-        answer_tokens=request.answer_tokens,
-        hit_tokens=request.hbm_hit_tokens + external,
-        external_hit_tokens=external,
-    )
-
-
-def _finish(request: Request) -> float:
-    assert request.finish_s is not None
-    return request.finish_s
 
 
 def _samples(result: ReplayResult) -> RequestColumns:
@@ -292,7 +275,7 @@ def _samples(result: ReplayResult) -> RequestColumns:
             name: [getattr(r, name) for r in requests] for name in ("conversation", "turn", "client", *tokens)
         },
         **{name: [round(getattr(r, name), 6) for r in requests] for name in times},
-        hit_tokens=[_sample(r).hit_tokens for r in requests],
+        hit_tokens=[r.sample.hit_tokens for r in requests],
         dram_hit_tokens=[r.tier_hit_tokens.get("dram", 0) for r in requests],
         store_hit_tokens=[r.tier_hit_tokens.get("store", 0) for r in requests],
         in_window=[r.arrival_s < result.window_s for r in requests],

@@ -94,21 +94,22 @@ class ModelTiers:
 class PooledTiers(ModelTiers):
     """LMCache's server: a pool that every chunk goes through, the least recently used ones leaving it, above a modelled store or none.
 
-    pool_bytes: of the pool. memory_gbps: of it. A chunk is in the pool at once and in the store when the device has written it, which
-    holds back no load here.
+    pool_bytes: of the pool. has_store: without one only the device's chunk_s counts. A chunk takes chunk_s to load from either. It is in the
+    pool at once, pinned, so that the engine's copy is all that this takes, and in the store when the device has written it, which holds back no
+    load here.
     """
 
     def __init__(
         self,
-        device: Device | None,
+        device: Device,
         chunk_bytes: int,
         clock: Callable[[], float],
         seed: int,
         pool_bytes: int,
-        memory_gbps: float,
+        has_store: bool,
     ):
-        super().__init__(device or Device(memory_gbps, memory_gbps, 0.0, 0.0), chunk_bytes, clock, seed)
-        self._has_store, self._memory_gbps = device is not None, memory_gbps
+        super().__init__(device, chunk_bytes, clock, seed)
+        self._has_store = has_store
         self._pool: OrderedDict[bytes, None] = OrderedDict()
         self._most = pool_bytes // chunk_bytes
         self._written_s: dict[bytes, float] = {}
@@ -129,7 +130,7 @@ class PooledTiers(ModelTiers):
         wanted = keys[: sum(found)]
         stored = [key for key in wanted if key not in self._pool]
         pooled = len(wanted) - len(stored)
-        seconds = pooled * self.chunk_bytes / self._memory_gbps / 1e9
+        seconds = pooled * self._device.chunk_s
         if stored:
             seconds += super().load_found(stored, (len(stored),)).seconds
         self._keep(wanted)
@@ -142,7 +143,7 @@ class PooledTiers(ModelTiers):
             begins_s = max(self._writing_until_s, self._clock())
             self._writing_until_s = begins_s + self.chunk_bytes / self._device.write_gbps / 1e9
             self._written_s[key] = self._writing_until_s
-        return len(keys) * self.chunk_bytes / self._memory_gbps / 1e9
+        return 0.0
 
     def _keep(self, keys: Sequence[bytes]) -> None:
         for key in keys:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, field
 
 from ...base.errors import UserError
+from ...cells.samples import Sample
 from ...workloads import Conversation, longest_context
 from .hbm import Allocation
 
@@ -101,6 +102,22 @@ class Request:
     def in_prefill(self) -> bool:
         """Whether prompt tokens are still to be computed."""
         return self.context_tokens < self.prompt_tokens
+
+    @property
+    def sample(self) -> Sample:
+        """It, once answered, as a cell's figures are made of it."""
+        assert self.first_token_s is not None
+        assert self.finish_s is not None
+        external = sum(self.tier_hit_tokens.values())
+        return Sample(
+            arrival_s=self.arrival_s,
+            first_token_s=self.first_token_s,
+            finish_s=self.finish_s,
+            prompt_tokens=self.prompt_tokens,
+            answer_tokens=self.answer_tokens,
+            hit_tokens=self.hbm_hit_tokens + external,
+            external_hit_tokens=external,
+        )
 
 
 @dataclass

@@ -9,12 +9,13 @@ from typing import Any
 import pandas as pd
 
 from ...base.digests import canonical_digest
-from ...predict.predict_break_even import required_gbps
+from ...predict.request_time import required_gbps
+from ...predict.single_requests import of_pool, token_bytes_of
 from ...records import hardware
 from ...records.effective import facts_of
 from ...records.parity import unlike
 from ...records.repeats import known, pass_of, said_once
-from ...records.stats import median, median_interval, spread
+from ...records.stats import Interval, median, median_interval, spread
 
 RATIOS = {"rps_ratio": "rps_per_gpu", "ttft_ratio": "ttft_p50_ms"}
 CELLS = (
@@ -25,9 +26,10 @@ CELLS = (
     *(f"{name}{end}" for name in RATIOS for end in ("", "_low", "_high")),
 )
 _OWN = ("tier", "store", "connector", "gate", "shape")
+_ALIKE = ("gpu", "gpus", "model", "pair", "kv_dtype", "prompt_tokens")
 SINGLES = (
-    "scenario", *_OWN, "gpu", "model", "pair", "kv_dtype", "prompt_tokens", "computed_s", "saved_s", "loaded_s", "loaded_bytes",
-    "loaded_share", "ratio", "ratio_low", "ratio_high", "repeats", "unlike", "valid", "reasons",
+    "scenario", *_OWN, *_ALIKE, "computed_s", "computed_s_low", "computed_s_high", "saved_s", "loaded_s", "loaded_s_low",
+    "loaded_s_high", "loaded_bytes", "loaded_share", "ratio", "ratio_low", "ratio_high", "repeats", "unlike", "valid", "reasons",
 )  # fmt: skip
 
 
@@ -82,9 +84,9 @@ def single_ratios(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             name: own.iloc[0][name] for name in SINGLES[: SINGLES.index("prompt_tokens") + 1] if name in own
         }
         told |= {
-            "computed_s": median(known(computed["ttft_s"])),
+            **spread("computed_s", median_interval(known(computed["ttft_s"]))),
             "saved_s": median(known(times["saved"]["ttft_s"])),
-            "loaded_s": median(known(times["loaded"]["ttft_s"])),
+            **spread("loaded_s", median_interval(known(times["loaded"]["ttft_s"]))),
             "loaded_bytes": median(known(times["loaded"]["kv_bytes"])),
             "loaded_share": median(known(times["loaded"]["kv_share"])),
             **spread("ratio", median_interval(found)),
@@ -97,26 +99,31 @@ def single_ratios(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(SINGLES))
 
 
-def break_even_gbps(singles: pd.DataFrame, row: Mapping[str, Any]) -> tuple[float | None, float | None]:
+def measured_break_even(singles: pd.DataFrame, row: Mapping[str, Any]) -> tuple[Interval, float | None]:
     """GB/s that a store must deliver for loading a prompt to take as long as computing it, and GB/s that this one did deliver.
 
-    Measured: the prompt's bytes over what is left of the time when a hit from the DRAM pool of the same run is taken off, which
-    is all of a hit but the store. None where there is no such pool or nothing was loaded; infinite where the pool itself is no faster.
+    Measured: the prompt's bytes over what is left of the time when a hit from the engine's own pool is taken off, which is all of a hit but
+    the store: a pool's own hit, else that of the pool that answers soonest of those that are alike (_ALIKE). None where there is no such
+    pool, nothing was computed or loaded, or the pool itself is no faster.
+
+    singles, row: of single_ratios.
     """
-    pool = singles[
-        (singles["store"] == "dram")
-        & (singles["prompt_tokens"] == row["prompt_tokens"])
-        & singles["loaded_s"].notna()
+    pools = [
+        other
+        for other in singles.to_dict("records")
+        if of_pool(other) and pd.notna(other["loaded_s"]) and all(other[name] == row[name] for name in _ALIKE)
     ]
-    for name in ("gpu", "model", "pair", "kv_dtype"):
-        pool = pool[pool[name] == row[name]]
-    if pool.empty or pd.isna(row["loaded_bytes"]) or pd.isna(row["computed_s"]):
-        return None, None
-    rest_s = float(pool["loaded_s"].min())
-    return (
-        required_gbps(row["loaded_bytes"], row["computed_s"], rest_s),
-        required_gbps(row["loaded_bytes"], row["loaded_s"], rest_s),
-    )
+    if not pools or pd.isna(row["loaded_bytes"]) or pd.isna(row["computed_s"]):
+        return Interval(None, None, None), None
+    pool = min(pools, key=lambda other: (other["scenario"] != row["scenario"], other["loaded_s"]))
+
+    def gbps(taken: str, hit: str) -> float | None:
+        found = required_gbps(row["loaded_bytes"], row[taken], pool[hit])
+        return found if math.isfinite(found) else None
+
+    needs = (("", ""), ("_high", "_low"), ("_low", "_high"))
+    found = (gbps(f"computed_s{taken}", f"loaded_s{hit}") for taken, hit in needs)
+    return Interval(*found), gbps("loaded_s", "loaded_s")
 
 
 def _control(computed: pd.DataFrame, own: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -146,13 +153,13 @@ def single_facts(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _samples(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row per request of a record, with the facts."""
-    common, size = single_facts(record), record["kv_bytes_per_token"]
+    common, token_bytes = single_facts(record), token_bytes_of(record)
     return [
         {
             **common,
             "pass": pass_of(record, sample),
             "faults": "; ".join(sample["faults"]),
-            "kv_bytes": sample["cached_tokens"] * size,
+            "kv_bytes": sample["cached_tokens"] * token_bytes,
             "kv_share": sample["cached_tokens"] / sample["prompt_tokens"],
             "prompt_tokens": sample["prompt_tokens"],
             "ttft_s": sample["ttft_s"],
