@@ -29,7 +29,7 @@ def eventually(poll: Callable[[], T], within_s: float = 60.0) -> T:
     while not (value := poll()):
         waited = time.monotonic() - began
         assert waited < within_s, f"not within {within_s} s"
-        time.sleep(min(0.1, max(0.005, waited / 10)))
+        time.sleep(min(0.05, max(0.005, waited / 10)))
     return value
 
 

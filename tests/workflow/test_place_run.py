@@ -54,7 +54,7 @@ def test_a_killed_job_leaves_keys_that_the_next_run_deletes(tmp_path):
         checkout = Checkout.new(tmp_path / "checkout", wanted(server.address))
         with checkout.start(*checkout.sweep_argv("there")):
             with server.client() as client:
-                eventually(lambda: client.dbsize() > 1002)  # the lease, and something saved
+                eventually(lambda: client.dbsize() > 1002, 240)  # the lease, and something saved
         assert len(server.keys_of_others()) > 1
         status, output = checkout.snakemake("results/sweep/there/1.jsonl")
         assert status == 0, output
