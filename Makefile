@@ -153,7 +153,7 @@ test: .venv/dev ## the tests
 # The real engine on a CPU, with a real small model: it makes both environments first (about 5 GB). Every connector of the newest pair.
 NEWEST = vllm-0.32.0-lmcache-0.5.6
 test-engine: .venv/dev ## the real engine on a CPU (makes environments of 5 GB)
-	@$(call own_make,run,config/engine-cpu.yaml $(CONFIG))
+	@$(call own_make,run,config/engine-cpu.yaml tests/engines/run.yaml $(CONFIG))
 	@$(call own_make,pairs-newest,config/experiments/pairs.yaml tests/engines/pairs.yaml $(CONFIG))
 	@$(ACTIVATE) python -m pytest -m engine -n 2 --dist loadfile tests/engines tests/pairs/test_real_pairs.py
 
