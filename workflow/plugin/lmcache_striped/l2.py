@@ -91,12 +91,12 @@ class StripedL2:
         names = [[name.encode() for column in columns.names for name in column] for _, columns in asked]
         counts = functools.cache(lambda: tuple(self.cache.count_present_of_each(names)))
         for place, (number, columns) in enumerate(asked):
-            self._end(number, lambda place=place, columns=columns: self._worth(columns, counts()[place]))
+            self._end(number, functools.partial(self._worth, columns, counts, place))
 
-    def _worth(self, columns: Columns, present: int) -> list[bool]:
-        """Of each key of a lookup whether it is found. present: leading keys that are there."""
-        chunks = present // columns.rows
-        return columns.found(chunks if self._feed is None else self._found(self._feed, columns, chunks))
+    def _worth(self, columns: Columns, counts: Callable[[], Sequence[int]], place: int) -> list[bool]:
+        """Of each key of a lookup whether it is found. counts: leading keys that are there, of every lookup that was asked with it."""
+        present = counts()[place] // columns.rows
+        return columns.found(present if self._feed is None else self._found(self._feed, columns, present))
 
     def _found(self, feed: GateFeed, columns: Columns, present: int) -> int:
         """How many leading chunks are found: those in LMCache's pool, which costs no load, and behind them what the gate finds."""
