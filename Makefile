@@ -30,6 +30,15 @@ endif
 ifeq ($(PROFILE),)
   export SLURM_CONF ?= /dev/null
 endif
+# A PYTHON that is named is the one to use: a .venv of another minor version gives way.
+MINOR = import sys; print(sys.version_info[:2])
+ifeq ($(origin PYTHON),command line)
+  ifneq ($(wildcard .venv/bin/python),)
+    ifneq ($(shell .venv/bin/python -c '$(MINOR)'),$(shell $(PYTHON) -c '$(MINOR)'))
+      OTHER_VENV = .venv/other
+    endif
+  endif
+endif
 # Of a pack (run/pack.py): packages, and xxhash.h for what is compiled, come from it and from nowhere else.
 ifneq ($(wildcard wheels/*.whl),)
   export PIP_NO_INDEX := 1
@@ -49,7 +58,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: help run stores layers tune array ladder pairs bits decide kvrocks kvrocks-patched kvrocks-deps pack test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
+.PHONY: .venv/other help run stores layers tune array ladder pairs bits decide kvrocks kvrocks-patched kvrocks-deps pack test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
 
 help:
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -144,7 +153,7 @@ test: .venv/dev ## the tests
 # The real engine on a CPU, with a real small model: it makes both environments first (about 5 GB). Every connector of the newest pair.
 NEWEST = vllm-0.32.0-lmcache-0.5.6
 test-engine: .venv/dev ## the real engine on a CPU (makes environments of 5 GB)
-	@$(call own_make,run,config/engine-cpu.yaml $(CONFIG))
+	@$(call own_make,run,config/engine-cpu.yaml tests/engines/run.yaml $(CONFIG))
 	@$(call own_make,pairs-newest,config/experiments/pairs.yaml tests/engines/pairs.yaml $(CONFIG))
 	@$(ACTIVATE) python -m pytest -m engine -n 2 --dist loadfile tests/engines tests/pairs/test_real_pairs.py
 
@@ -194,9 +203,11 @@ site: .venv/dev ## the documentation, results/site/index.html
 lint: .venv/dev ## format, imports, types, rules
 	@$(ACTIVATE) ruff check . && ruff format --check . && lint-imports --no-logo && mypy && snakefmt --check Snakefile workflow/rules && snakemake --lint
 
-.venv/installed: requirements.txt
+.venv/other:
+
+.venv/installed: requirements.txt $(OTHER_VENV)
 	@$(PYTHON) -c 'import sys; sys.exit("HyperKV needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
-	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@test -z "$(OTHER_VENV)" -a -x .venv/bin/python || $(PYTHON) -m venv --clear .venv
 	@$(ACTIVATE) pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 

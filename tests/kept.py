@@ -19,6 +19,11 @@ def kept(folder: Path) -> KeptRun:
     return read_run(folder)
 
 
+def kept_with(kind: str) -> list[Path]:
+    """The kept runs that have a kind of records, told without reading them, which takes seconds: for parameters of tests."""
+    return [path for path in KEPT if f'"record": "{kind}"' in (path / "records.jsonl").read_text()]
+
+
 def repeated(
     records: Iterable[Mapping[str, Any]],
     times: Callable[[str, int], float] = lambda scenario, repeat: 1.0,

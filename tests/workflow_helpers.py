@@ -24,6 +24,7 @@ from tests.helpers import eventually, hear_the_keyboard
 from workflow.hyperkv.records.record_file import read_records
 
 REPOSITORY = Path(__file__).parents[1]
+PARSED = ".snakemake/hyperkv/parsed.json"
 CONFIGS = ["config/scenarios.yaml", "config/config.yaml", "tiny.yaml"]
 TARGETS = "all sweep profile predict stores layers tables figures decide recommend capacity tune ladder array"
 
@@ -133,7 +134,7 @@ class Checkout:
 
     @classmethod
     def new(cls, folder: Path, config: Mapping[str, Any] = TINY) -> "Checkout":
-        """Copy what git tracks or would track, results apart, and write the config."""
+        """Copy what git tracks or would track, results apart, and what a run here kept of the code that it parsed; write the config."""
         listing = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
         names = subprocess.run(
             listing, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=30
@@ -143,6 +144,9 @@ class Checkout:
             if source.is_file() and not name.startswith("results/"):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, folder / name)
+        if (parsed := REPOSITORY / PARSED).exists():
+            (folder / PARSED).parent.mkdir(parents=True)
+            shutil.copy(parsed, folder / PARSED)
         checkout = cls(folder)
         checkout.configure(config)
         return checkout

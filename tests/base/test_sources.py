@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow.hyperkv.base.sources import code_digest, edited, sources
+from workflow.hyperkv.base import sources as module
+from workflow.hyperkv.base.sources import code_digest, edited, keep, recall, sources
 
 TREE = {
     "__init__.py": "",
@@ -182,3 +183,71 @@ def test_what_says_something_else_than_when_it_was_read_is_named_once(tree):
     paths["stage.j2"].write_text("{{ thing }} of that\n")
     assert names(edited()) == ["absolute.py", "plain.py", "stage.j2", "upstairs.py"]
     assert edited() == []
+
+
+@pytest.fixture
+def next_process(monkeypatch):
+    """Begins as a process does that has parsed nothing yet."""
+
+    def begin() -> None:
+        edited()
+        monkeypatch.setattr(module, "_parsed", {})
+        monkeypatch.setattr(module, "_recalled", set())
+
+    begin()
+    return begin
+
+
+def test_what_was_parsed_is_not_parsed_by_the_next_process_but_what_has_changed_is(
+    tree, next_process, monkeypatch
+):
+    kept = tree / "own" / "parsed.json"
+    found = sources("stage")
+    before = code_digest(found)
+    keep(kept)
+    next_process()
+    recall(kept)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.ast, "parse", lambda _: pytest.fail("parsed again"))
+        assert (sources("stage"), code_digest(found)) == (found, before)
+        written = kept.stat().st_mtime_ns
+        keep(kept)
+        assert kept.stat().st_mtime_ns == written
+    (tree / "workflow/hyperkv/upstairs.py").write_text("from .sub import unused\ny = 2\n")
+    next_process()
+    recall(kept)
+    assert set(names(sources("stage"))) - set(names(found)) == {"sub/unused.py"}
+    assert code_digest(found) != before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[1, 2]",
+        lambda text: '{"a": 1}',
+        lambda text: '{"a": [1]}',
+        lambda text: "[" * 100_000,
+    ],
+)
+def test_what_is_damaged_of_it_is_parsed_again(tree, next_process, damage):
+    kept = tree / "parsed.json"
+    before = code_digest(sources("stage"))
+    keep(kept)
+    kept.write_text(damage(kept.read_text()))
+    next_process()
+    recall(kept)
+    assert code_digest(sources("stage")) == before
+    keep(kept)
+    next_process()
+    recall(kept)
+    assert module._parsed
+
+
+def test_where_nothing_can_be_kept_nothing_is(tree, next_process):
+    (tree / "file").write_text("")
+    sources("stage")
+    keep(tree / "file" / "parsed.json")
+    recall(tree / "file" / "parsed.json")
+    assert not list(tree.glob("file*/*"))

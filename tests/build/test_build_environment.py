@@ -21,6 +21,7 @@ GOOD = {
     "errors": {},
     "cuda": "13.0",
     "gpus": ["NVIDIA H100"],
+    "absent": [],
     "modules": {"kernels": "vllm._C", "storage": "lmcache.native_storage_ops", "resp": "r"},
 }
 NEWEST = {"torch": "2.14.0", "vllm": "0.33.0", "lmcache": "0.5.6"}
@@ -28,7 +29,9 @@ NEWEST = {"torch": "2.14.0", "vllm": "0.33.0", "lmcache": "0.5.6"}
 
 def test_what_is_complete_is_taken():
     build_environment.refuse(GOOD, "reference", "cuda", ["inside", "server", "resp"])
-    build_environment.refuse({**GOOD, "cuda": None, "gpus": []}, "current", "cpu", ["server"])
+    build_environment.refuse(
+        {**GOOD, "cuda": None, "gpus": [], "absent": ["gcc"]}, "current", "cpu", ["server"]
+    )
     build_environment.refuse({**GOOD, "versions": NEWEST}, "current", "cuda", ["server", "resp"])
     without = {**GOOD, "versions": {**GOOD["versions"], "lmcache": None}, "modules": {"kernels": "vllm._C"}}
     build_environment.refuse(without, "current", "cuda", [])
@@ -50,6 +53,16 @@ def test_what_is_complete_is_taken():
         ),
         ("is built without CUDA", "current", "cuda", [], {"cuda": None}),
         ("sees no GPU; look at nvidia-smi", "current", "cuda", [], {"gpus": []}),
+        (
+            "sees no GPU (Found no NVIDIA driver on your system); look at",
+            *("current", "cuda", []),
+            {"gpus": [], "errors": {"gpus": "Found no NVIDIA driver on your system"}},
+        ),
+        (
+            "lacks here: gcc, python3.12-dev; install that (Debian)",
+            *("current", "cuda", []),
+            {"absent": ["gcc", "python3.12-dev"]},
+        ),
         ("is a CUDA build", "current", "cpu", [], {}),
         ("p: vLLM does not serve (None)", "current", "cuda", [], {"modules": {"kernels": None}}),
         ("p: LMCache does not run (None)", "current", "cuda", ["server"], {"modules": {"storage": None}}),
@@ -274,7 +287,7 @@ def test_every_package_is_pinned_exactly(name):
     packages = []
     for line in lines:
         pin, _, marker = line.partition("; ")
-        assert re.fullmatch(r"[^= ]+==[^= ]+", pin)
+        assert re.fullmatch(r"[^= ]+==([^=, ]+)(,!=\1\+cpu)?", pin)
         assert re.fullmatch(r'(python_version [<>=]+ "3\.\d+")?', marker)
         packages.append((pin.split("==")[0], marker))
     assert len(set(packages)) == len(packages)

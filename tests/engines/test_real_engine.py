@@ -1,4 +1,4 @@
-"""What `make test-engine` measured with the real AIPerf, vLLM, LMCache and RocksDB (config/engine-cpu.yaml)."""
+"""What `make test-engine` measured with the real AIPerf, vLLM, LMCache and RocksDB (config/engine-cpu.yaml, tests/engines/run.yaml)."""
 
 import json
 import re
@@ -105,10 +105,10 @@ def test_a_prompt_from_a_store_on_the_disk_was_read_from_the_device(records, nam
 
 @pytest.mark.parametrize("name", STORES)
 def test_the_same_prompts_get_the_same_token_computed_and_from_the_store(records, name):
-    """One token of random words, whose next ones are all as likely; 64 tokens of texts are tests/pairs'."""
+    """One token of random words, whose next ones are all as likely; 16 tokens of texts are tests/pairs'."""
     computed = [sample for sample in records["none", "single"]["samples"] if sample["pass"] == "first"]
     again = [sample for sample in records[name, "single"]["samples"] if sample["pass"] == "again"]
-    assert len(again) == len(computed) == 6
+    assert len(again) == len(computed) == 3
     for left, right in zip(computed, again, strict=True):
         assert left["tokens"][0] == right["tokens"][0]
         assert right["cached_tokens"] > 0.85 * right["prompt_tokens"]
@@ -127,7 +127,7 @@ def test_the_conversations_of_the_file_were_asked_through_the_models_own_chat_te
         turns, asked["prompt_tokens"], asked["answer_tokens"], strict=True
     ):
         assert answer == planned[talk][turn].answer_end - planned[talk][turn].prompt_end
-        assert tokens == pytest.approx(planned[talk][turn].prompt_end, abs=2 * turn * 24)
+        assert tokens == pytest.approx(planned[talk][turn].prompt_end, abs=2 * turn * 8)
         assert turn or tokens == planned[talk][turn].prompt_end
 
 
@@ -138,7 +138,7 @@ def test_the_plugin_and_lmcaches_own_adapters_inside_lmcache_and_vllm_themselves
     tests = [*(f"tests/plugin/{name}" for name in files), "tests/connectors/test_lmcache_adapters.py"]
     tests = ["-rs", "-p", "no:cacheprovider", *tests]
     code = f"import sys; sys.path.append({sysconfig.get_path('purelib')!r}); import pytest; sys.exit(pytest.main({tests}))"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=340, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert re.search(r"\d+ passed", done.stdout)
     skipped = set(re.findall(r"^SKIPPED \[\d+\] [^ ]+ (.*)$", done.stdout, re.MULTILINE))

@@ -31,7 +31,7 @@ from workflow.hyperkv.stores.held import Held
 from workflow.hyperkv.stores.registry import make_store
 
 pytestmark = pytest.mark.engine
-FILES = ("config/scenarios.yaml", "config/config.yaml", "config/engine-cpu.yaml")
+FILES = ("config/scenarios.yaml", "config/config.yaml", "config/engine-cpu.yaml", "tests/engines/run.yaml")
 CHUNK_TOKENS, CHUNKS, TOKEN_BYTES = 64, 8, 23_040
 CHUNK_BYTES, STRIPE_BYTES, POOL_CHUNKS = CHUNK_TOKENS * TOKEN_BYTES, 360 << 10, 20
 STRIPES = 1 + CHUNK_BYTES // STRIPE_BYTES  # the first has no part of the chunk

@@ -8,12 +8,27 @@ from workflow.hyperkv.figures.tier_tradeoff import draw_tier_tradeoff
 PANELS = (("tps_per_user", "rps_per_gpu"), ("load", "ttft_p50_ms"), ("load", "ttft_p95_ms"))
 
 
+def at_loads(drawn, x):
+    """Points with those that stand beside their load (_beside) at it."""
+    return {(round(at) if x == "load" else at, value) for at, value in drawn}
+
+
+def test_intervals_of_one_load_do_not_hide_one_another():
+    rows = scenario_rows(("none", "dram", "files"), chunks=(64,), loads=(4,))
+    waits = draw_tier_tradeoff(rows, 64).axes[1]
+    places = sorted(at for at, _ in points(waits, hollow=False))
+    assert len(set(places)) == 3
+    assert places[1] == 4
+    once = rows.assign(ttft_p50_ms_low=None)
+    assert {at for at, _ in points(draw_tier_tradeoff(once, 64).axes[1], hollow=False)} == {4}
+
+
 def test_every_valid_cell_of_the_chunk_is_drawn_once():
     rows = scenario_rows()
     figure = draw_tier_tradeoff(rows, 64)
     wanted = rows[(rows["tier"] == "none") | (rows["chunk_tokens"] == 64)]
     for axes, (x, y) in zip(figure.axes, PANELS, strict=True):
-        assert points(axes, hollow=False) == set(zip(wanted[x], wanted[y], strict=True))
+        assert at_loads(points(axes, hollow=False), x) == set(zip(wanted[x], wanted[y], strict=True))
         assert points(axes, hollow=True) == set()
     assert not any("hollow" in text for text in legend_of(figure))
 
@@ -35,7 +50,7 @@ def test_invalid_cells_are_hollow():
     rows.loc[bad, "valid"] = False
     figure = draw_tier_tradeoff(rows, 64)
     for axes, (x, y) in zip(figure.axes, PANELS, strict=True):
-        assert points(axes, hollow=True) == {(rows[bad].iloc[0][x], rows[bad].iloc[0][y])}
+        assert at_loads(points(axes, hollow=True), x) == {(rows[bad].iloc[0][x], rows[bad].iloc[0][y])}
     assert "hollow: invalid, see cells.csv" in legend_of(figure)
 
 

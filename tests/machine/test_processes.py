@@ -1,6 +1,9 @@
 """Owned processes: the whole group ends, whoever dies first, and every failure is one line."""
 
+import importlib
+import inspect
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -137,6 +140,20 @@ def test_environment_reaches_the_process(log):
         ["sh", "-c", "echo $OF_OURS; exit"], log=log, label="x", env={"OF_OURS": "yes"}
     ) as process:
         assert eventually(lambda: process.last_line() == "yes")
+
+
+def test_threads_of_a_snakemake_job_are_not_a_servers(log, monkeypatch):
+    source = inspect.getsource(importlib.import_module("snakemake.shell"))
+    names = re.findall(r'envvars\["(\w+)"\] = threads', source)
+    assert "OMP_NUM_THREADS" in names
+    for name in names:
+        monkeypatch.setenv(name, "16")
+    told = ["sh", "-c", "env | grep _THREADS; echo that is all"]
+    with OwnedProcess(told, log=log, label="x") as process:
+        assert eventually(lambda: process.last_line() == "that is all")
+    assert "_THREADS" not in log.read_text()
+    with OwnedProcess(told, log=log, label="x", env={"OMP_NUM_THREADS": "2"}) as process:
+        assert eventually(lambda: "OMP_NUM_THREADS=2" in log.read_text())
 
 
 @pytest.mark.parametrize(

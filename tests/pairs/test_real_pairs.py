@@ -44,7 +44,7 @@ def test_the_model_answers_in_words():
 
 def test_the_control_computes_the_same_twice(records):
     assert records["none", None]["verdict"] == "safe"
-    assert all(len(answer) == 64 for each in records["none", None]["passes"] for answer in each["answers"])
+    assert all(len(answer) == 16 for each in records["none", None]["passes"] for answer in each["answers"])
 
 
 @pytest.mark.parametrize("scenario", [*BELIEVING, *CHECKING])

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.connectors.peers import TIMEOUT_S, Script, bulk, get_request
 from tests.stores.conftest import MIB, SERVERS, buffers_for, new_keys, payload, store_config, values_of
@@ -16,6 +18,7 @@ from workflow.hyperkv.connectors.registry import make_connector
 from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
+from workflow.plugin.lmcache_striped.base import leading_present_of_each
 from workflow.plugin.lmcache_striped.connector import StripedConnector
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.stripes import HEAD_BYTES, stripe_key
@@ -284,3 +287,20 @@ def test_a_value_for_a_set_ends_the_connection():
 def test_nobody_listens(valkey):
     with pytest.raises(StoreError, match=r"cannot connect to 127\.0\.0\.1:1"):
         StripedConnector([valkey.endpoint, Endpoint("127.0.0.1", 1)], 1, TIMEOUT_S)
+
+
+@given(
+    there=st.sets(st.integers(0, 1100)),
+    prompts=st.lists(st.lists(st.integers(0, 1100), max_size=1200), max_size=5),
+)
+@settings(max_examples=50, deadline=None)
+def test_prompts_that_are_asked_for_together_have_what_each_has_alone(there, prompts):
+    def ask(keys):
+        assert keys
+        return [key in there for key in keys]
+
+    def alone(keys):
+        return next((place for place, key in enumerate(keys) if key not in there), len(keys))
+
+    assert leading_present_of_each(prompts, ask) == [alone(keys) for keys in prompts]
+    assert leading_present_of_each([range(1030), range(3)], lambda keys: [True] * len(keys)) == [1030, 3]

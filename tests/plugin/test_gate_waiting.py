@@ -30,6 +30,7 @@ class Engine(RuleBasedStateMachine):
     def begin(self, objective, curve, rate, warm, blocking):
         self.gate, self.clock = gated(objective, curve, warm_bytes=warm, blocking=blocking, slo_s=1.0)
         self.rate, self.requests, self.loads, self.begun, self.longest_s = rate, [], [], [], 60.0
+        self.found_s = {}
 
     @rule(
         name=st.integers(0, 5), size=st.integers(1, 30), share=st.floats(0, 1), context=st.integers(0, 3000)
@@ -42,6 +43,15 @@ class Engine(RuleBasedStateMachine):
             self.longest_s, 1 + 3 * (decision.first_token_s or 0), 1 + 2 * (decision.load_s or 0)
         )
         self.requests.append((keys, decision.found))
+        self.found_s.update(dict.fromkeys(keys[: decision.found], self.clock.now))
+
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data())
+    def engine_asks_again(self, data):
+        """For what it is about to load, of any of its requests, long ago though it may be."""
+        keys, _ = data.draw(st.sampled_from(self.requests))
+        since = [self.found_s.get(key, float("-inf")) for key in keys]
+        assert self.gate.has_found(keys) == all(self.clock.now - found_s < 60 for found_s in since)
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data(), part=st.floats(0.1, 1))
@@ -67,11 +77,17 @@ class Engine(RuleBasedStateMachine):
         load = self.begun.pop(0)
         self.clock.now += len(load.keys) * CHUNK / self.rate
         self.gate.load_ends(load, whole)
+        self.forget(load)
+
+    def forget(self, load):
+        for key in load.keys:
+            self.found_s.pop(key, None)
 
     @precondition(lambda self: self.loads)
     @rule()
     def load_fails_at_once(self):
-        self.gate.load_ends(self.loads.pop(0), whole=False)
+        self.forget(load := self.loads.pop(0))
+        self.gate.load_ends(load, whole=False)
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data(), lost=st.integers(0, 3))
@@ -103,6 +119,7 @@ class Engine(RuleBasedStateMachine):
         while self.begun:
             self.load_ends(whole=True)
         self.clock.now += self.longest_s + 1e-3
+        assert not any(self.gate.has_found([key]) for key in self.found_s)
         decision = self.gate.decide(keys_of("new", 10), 10)
         assert (decision.queue_s or 0, decision.waiting) == (0, 0)
         self.clock.now += self.longest_s + 1 + 2 * (decision.load_s or 0)

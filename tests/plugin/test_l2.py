@@ -2,6 +2,7 @@
 
 import json
 import select
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -75,6 +76,42 @@ def test_what_was_saved_is_found_and_loaded_and_the_rest_is_missing(store):
         assert [bytes(buffer) for buffer in buffers[:4]] == [bytes(value) for value in values]
         assert one.drain_completions() == []
         assert not select.select([one.event_fd()], [], [], 0)[0]
+
+
+def test_lookups_that_wait_are_one_question_and_deletions_keep_their_turn(store, monkeypatch):
+    keys = [[f"model@00000000@0@{number:032x}{chunk:032x}" for chunk in range(4)] for number in range(30, 36)]
+    asked, first, goes_on = [], threading.Event(), threading.Event()
+    with opened(store.endpoints) as one:
+        saves = [one.submit_batch_set(keys[number][:number], chunks(number, number)) for number in range(4)]
+        completed(one, *saves)
+        look = one.cache.count_present_of_each
+
+        def counted(prompts):
+            asked.append(len(prompts))
+            first.set()
+            assert goes_on.wait(10)
+            return look(prompts)
+
+        monkeypatch.setattr(one.cache, "count_present_of_each", counted)
+        lookups = [one.submit_batch_exists(keys[0])]
+        assert first.wait(10)
+        lookups += [one.submit_batch_exists(own) for own in keys[1:]]
+        deleting = one.submit_batch_delete(keys[3][:2])
+        after = one.submit_batch_exists(keys[3])
+        goes_on.set()
+        done = completed(one, *lookups, deleting, after)
+    assert asked == [1, 5, 1]
+    assert [done[number][2].count(True) for number in lookups] == [0, 1, 2, 3, 0, 0]
+    assert done[deleting][2] == [True, True]
+    assert done[after][2] == [False] * 4
+
+
+def test_lookups_that_fail_together_end_each(store, monkeypatch):
+    with opened(store.endpoints, said := []) as one:
+        monkeypatch.setattr(one.cache, "count_present_of_each", lambda prompts: 1 / 0)
+        numbers = [one.submit_batch_exists([f"a{number}"]) for number in range(3)]
+        assert {found[0] for found in completed(one, *numbers).values()} == {False}
+    assert len(said) == 3
 
 
 def test_a_damaged_chunk_is_missing(store):

@@ -115,7 +115,39 @@ def test_what_the_disk_alone_did_not_do_is_no_answer(key):
     told = gpu_answer.answer([run(disk(1.0), change=other)])
     assert (told == []) is (key == "shape")
     assert not told or told[0].startswith(
-        "On H100 80GB SSD was measured under load only for Llama-3.1-8B with bf16 KV: 5 clients, multi turn: "
+        "On H100 80GB SSD was measured under load only for Llama-3.1-8B with bf16 KV: 5 clients, multi turn: with gate ttft requests/s "
+    )
+
+
+def test_a_gate_for_first_tokens_is_told_beside_the_disk_without_one():
+    def gated(gate, record):
+        found = json.loads(json.dumps(record))
+        if found["scenario"] == "h100_striped_mp_disk":
+            found["scenario"] = found["spec"]["scenario"]["name"] = f"gated_{gate}"
+            found["spec"]["scenario"]["gate"] = gate
+        return found
+
+    gates = {gate: run(disk(1.0), change=partial(gated, gate)) for gate in ("ttft", "throughput", "off")}
+    alone, told = gpu_answer.answer([run(disk(1.0))]), gpu_answer.answer([run(disk(1.0)), gates["ttft"]])
+    beside = "requests/s 0.984 (0.974 to 0.994), TTFT 2.84 (2.81 to 2.87)"
+    assert alone[0].endswith(f"; 5 clients, multi turn: {beside}.")
+    assert told[0].endswith(f"; 5 clients, multi turn: {beside}; with gate ttft {beside}.")
+    for gate in ("throughput", "off"):
+        assert gpu_answer.answer([run(disk(1.0)), gates[gate]]) == alone
+
+
+def test_of_a_model_without_ssd_the_engines_pool_tells_what_is_needed():
+    def without(record):
+        found = changed(record, model="llama-3.1-70b", kv_dtype="fp8")
+        return found | ({"gpus": 2} if found["scenario"] != "h100_striped_mp_disk" else {"model": "other"})
+
+    told = gpu_answer.answer([run(disk(1.0)), run(change=without)])
+    assert any(
+        line.startswith(
+            "No SSD was measured, but what one must give, for Llama-3.1-70B with fp8 KV on 2 x H100 80GB: "
+        )
+        and " tokens need " in line
+        for line in told
     )
 
 

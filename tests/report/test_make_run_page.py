@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.helpers import command
-from tests.kept import H100, KEPT, LAPTOP, kept, repeated
+from tests.kept import H100, KEPT, LAPTOP, kept, kept_with, repeated
 from tests.workflow_helpers import merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
@@ -114,7 +114,7 @@ def test_another_record_is_another_page(make, tmp_path):
     assert others["latency"] == pictures["latency"]
 
 
-@pytest.mark.parametrize("folder", [H100, *(path for path in KEPT if kept(path).of("single"))], ids=str)
+@pytest.mark.parametrize("folder", [H100, *kept_with("single")], ids=str)
 def test_a_page_of_a_real_engine_is_short(folder, make):
     text, pictures = make(folder)
     prose = [line for line in text.splitlines() if not line.startswith(("|", "<!--", "!["))]

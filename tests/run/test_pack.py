@@ -8,8 +8,10 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,21 @@ import yaml
 
 from tests.workflow_helpers import TINY, Checkout, changed, merged
 from workflow.hyperkv.build.kvrocks_dependencies import fetched_for
+from workflow.hyperkv.machine.machine_code import Needs
 from workflow.hyperkv.run import pack, unpack
 from workflow.hyperkv.run.stages import Stages
 
 SHIPPED = ("config", "scenarios")
 OWN = "results/build/workflow/wheels.tar"
 LONG = f"tiny-0.0.1-{'.'.join(f'cp3{minor}' for minor in range(11, 40))}-none-any.whl"  # longer than a tar's header
+NATIVE = {"tier": "dram", "store": "valkey", "connector": "striped", "chunk_tokens": 64, "client": "native"}
 HAS_GLIBC = "glibc" in (os.confstr("CS_GNU_LIBC_VERSION") or "")
+
+
+def shipped(config: str, changes: Mapping[str, Any] | None = None) -> Stages:
+    """What a shipped configuration asks for."""
+    layers = [yaml.safe_load(Path(f"config/{name}.yaml").read_text()) for name in (*SHIPPED, config)]
+    return Stages.of(changed(merged(*layers), changes or {}))
 
 
 def wheel(folder: Path, name: str = LONG) -> Path:
@@ -192,6 +202,7 @@ def small(tmp_path) -> Path:
         archive.add(tmp_path / "content", "content")
     told = {
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "headers": False,
         "machine": platform.machine(),
         "glibc": "2.17",
         "programs": {"make": "make"},
@@ -211,7 +222,7 @@ def small(tmp_path) -> Path:
     [
         (
             {"python": "3.99"},
-            rf"for Python 3\.99, and here is 3\.\d+\.\d+: .*`make pack PYTHON=python3\.{sys.version_info.minor}`",
+            rf"for Python 3\.99, and here is .*3\.{sys.version_info.minor}\b.*: install Python 3\.99, or .*`make pack PYTHON=python3\.\d+`",
         ),
         ({"machine": "riscv128"}, r"for riscv128, and this is \w+: pack on such a machine"),
         ({"glibc": "9.9"}, r"C library 9\.9, and here is 2\.\d+: pack on a system with 2\.\d+ or older"),
@@ -256,6 +267,49 @@ def test_parts_that_are_not_as_they_were_packed_are_named_and_copied_again(small
     assert "is there already: name a new folder" in said
 
 
+def pythons(folder: Path, **said: str) -> str:
+    """A PATH of nothing but Pythons that say so."""
+    folder.mkdir()
+    for name, words in said.items():
+        path = folder / name.replace("_", ".")
+        path.write_text(f"#!/bin/sh\nprintf '{words}'\n")
+        path.chmod(0o755)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("said", "headers", "expected"),
+    [
+        ({"python3": "3.12\nwhole\n", "python3_11": "3.11\nwhole\n"}, False, "python3.11"),
+        ({"python3": "3.11\nwhole\n", "python3_11": "3.11\nwhole\nheaders\n"}, True, "python3.11"),
+        (
+            {"python3": "3.11\nwhole\n"},
+            True,
+            "python3 has no Python.h, with which Triton compiles for the GPU: install python3.11-dev (Debian)",
+        ),
+        (
+            {"python3": "3.10\nwhole\n"},
+            False,
+            "the packages are for Python 3.11, and here is 3.10: install Python 3.11",
+        ),
+        (
+            {"python3": "3.10\nwhole\n", "python3_12": "3.12\nwhole\n"},
+            True,
+            "the packages are for Python 3.11, and here is 3.10, 3.12: install Python 3.11, or pack again by "
+            "`make pack PYTHON=python3.12` and the same CONFIG",
+        ),
+    ],
+)
+def test_which_python_of_a_machine_is_taken(said, headers, expected, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", pythons(tmp_path / "bin", **said))
+    monkeypatch.setattr(sys, "executable", "")
+    try:
+        told = unpack.usable_python("3.11", headers)
+    except unpack.Refusal as why:
+        told = str(why)
+    assert told == expected
+
+
 def test_a_python_without_environments_names_the_package_and_another_one_is_taken(small, tmp_path):
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for program in ("python3", name):
@@ -268,7 +322,7 @@ def test_a_python_without_environments_names_the_package_and_another_one_is_take
     status, said = unpacked(small, tmp_path / "there", PATH=path)
     assert status == 0, said
     assert said.rstrip().endswith(f"make run PYTHON={sys.executable}")
-    lines = f"import sys; sys.path.insert(0, {str(small)!r}); import unpack; sys.executable = ''; unpack.usable_python('{version}')"
+    lines = f"import sys; sys.path.insert(0, {str(small)!r}); import unpack; sys.executable = ''; unpack.usable_python('{version}', False)"
     _, said = output([sys.executable, "-c", lines], tmp_path, PATH=path)
     assert f"python3 makes no environments: install {name}-venv (Debian)" in said
 
@@ -278,6 +332,54 @@ def test_the_oldest_c_library_is_that_of_every_wheel():
     assert pack.oldest_glibc([many, "b-1-py3-none-any.whl"], "2.36") == "2.17"
     assert pack.oldest_glibc([many, "c-1-cp38-abi3-manylinux_2_34_x86_64.whl"], "2.36") == "2.34"
     assert pack.oldest_glibc([many, "d-1-cp311-cp311-linux_x86_64.whl"], "2.36") == "2.36"
+
+
+def test_a_program_that_is_carried_has_a_say_in_the_c_library(monkeypatch, tmp_path):
+    needs = {
+        "kvrocks": Needs("x86_64", None, ["libc.so.6"], {"GLIBC": "2.36"}),
+        "static": Needs("x86_64", None, [], {}),
+    }
+    monkeypatch.setattr(pack, "needs_of", lambda path: needs.get(path.name))
+    for name in ("kvrocks", "static", "script"):
+        (tmp_path / name).touch()
+    programs = [tmp_path / name for name in ("static", "script", "folder", "kvrocks")]
+    many = "a-1-py3-none-manylinux_2_28_x86_64.whl"
+    assert pack.oldest_glibc([many], "2.40", programs) == "2.36"
+    assert pack.oldest_glibc([many], "2.40", programs[:3]) == "2.28"
+
+
+def test_bytecode_and_last_blocks_need_room_too(tmp_path):
+    with zipfile.ZipFile(wheel(tmp_path), "a") as archive:
+        for number in range(40):
+            archive.writestr(f"module_{number}.py", f"value = {number}\n" * 100 * number)
+            archive.writestr(f"data_{number}", b"x" * 500 * number)
+    with tarfile.open(tmp_path / "wheels.tar", "w") as tar:
+        tar.add(tmp_path / LONG, LONG)
+    folder = tmp_path / "installed"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--target", folder]
+    status, said = output([*pip, tmp_path / LONG], tmp_path, PIP_CONFIG_FILE=os.devnull)
+    assert status == 0, said
+    on_disk = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+    told = pack.needs(shipped("smoke"), [tmp_path / "wheels.tar"], [], [])["room_bytes"]
+    assert told - (tmp_path / "wheels.tar").stat().st_size == pytest.approx(on_disk, rel=0.25)
+    assert told - (tmp_path / "wheels.tar").stat().st_size > on_disk * 0.95
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "headers", "programs"),
+    [
+        ("smoke", {}, False, {"make"}),
+        ("smoke", {"scenarios.mine": NATIVE, "experiment.scenarios": ["mine"]}, False, {"make", "cc"}),
+        ("smoke", {"scenarios.mine": NATIVE, "profile.scenarios": ["mine"]}, False, {"make", "cc"}),
+        ("engine-cpu", {}, False, {"make"}),
+        ("gpu-box", {"kvrocks": {"source": "auto"}}, True, {"make", "cc"}),
+    ],
+)
+def test_a_pack_asks_for_what_is_compiled_with(config, changes, headers, programs, tmp_path):
+    with tarfile.open(tmp_path / "wheels.tar", "w"):
+        pass
+    told = pack.needs(shipped(config, changes), [tmp_path / "wheels.tar"], [], [])
+    assert (told["headers"], {*told["programs"]}) == (headers, programs)
 
 
 def test_dependencies_are_taken_for_the_source_that_they_were_fetched_for(tmp_path):
@@ -307,10 +409,7 @@ def wheels(*names: str) -> set[str]:
 )
 def test_downloads_are_those_of_a_whole_run(config, expected, tmp_path):
     """What is listed is what the rules of a dry run download; the workflow's own packages and Kvrocks's dependencies beside it."""
-    layers: list[dict[str, Any]] = [
-        yaml.safe_load(Path(f"config/{name}.yaml").read_text()) for name in (*SHIPPED, config)
-    ]
-    assert {*Stages.of(merged(*layers)).downloads()} == expected
+    assert {*shipped(config).downloads()} == expected
     checkout = Checkout.new(tmp_path / "checkout", {"data_dir": str(tmp_path / "data")})
     shutil.copy(Path(f"config/{config}.yaml"), checkout / "shipped.yaml")
     configs = ["--configfile", *pack.DEFAULTS, "shipped.yaml", "tiny.yaml"]
@@ -318,3 +417,45 @@ def test_downloads_are_those_of_a_whole_run(config, expected, tmp_path):
     assert status == 0, said
     jobs = re.findall(r"rule fetch_\w+:\n(?: +input: .*\n)? +output: (\S+)", said)
     assert {*jobs} == expected - wheels("workflow") - {"results/build/kvrocks-deps"}
+
+
+@pytest.mark.slow
+def test_packages_are_got_anew_for_another_python(tmp_path, monkeypatch):
+    """Also where a cache keeps those of the first: a pack for a box's Python is made in any clone."""
+    checkout = Checkout.new(tmp_path / "checkout", {"loadgen": {"requirements": "pins.txt"}})
+    (checkout / "pins.txt").write_text("tiny==0.0.1\n")
+    wheel(tmp_path)
+    environment = {"NO_INDEX": "1", "FIND_LINKS": str(tmp_path), "CONFIG_FILE": os.devnull}
+    for name, value in environment.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    words = ["results/build/loadgen/wheels.tar", "--cores", "1", "--configfile", *pack.DEFAULTS, "tiny.yaml"]
+    told = [checkout.forked(*words) for _ in range(2)]
+    monkeypatch.setattr(sysconfig, "get_platform", lambda: "another")
+    told += [checkout.forked(*words)]
+    assert [status for status, _ in told] == [0, 0, 0], told
+    assert ["rule fetch_wheels:" in said for _, said in told] == [True, False, True]
+
+
+@pytest.mark.slow
+def test_a_python_that_is_named_takes_the_place_of_another_ones_environment(tmp_path):
+    shutil.copy("Makefile", tmp_path)
+    (tmp_path / "requirements.txt").write_text("tiny==0.0.1\n")
+    wheel(tmp_path)
+    own = tmp_path / ".venv/bin/python"
+    own.parent.mkdir(parents=True)
+    own.write_text("#!/bin/sh\necho '(3, 99)'\n")
+    own.chmod(0o755)
+    (tmp_path / ".venv/bin/activate").touch()
+    (tmp_path / ".venv/installed").touch()
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
+    make = ["make", ".venv/installed"]
+    for words, old in (([], True), ([f"PYTHON={sys.executable}"], False), ([], False)):
+        status, said = output([*make, *words], tmp_path, **pip)
+        assert status == 0, said
+        assert own.is_symlink() is not old
+    (tmp_path / ".venv/kept").touch()
+    assert output([*make, f"PYTHON={sys.executable}"], tmp_path, **pip)[0] == 0
+    assert (tmp_path / ".venv/kept").exists()
+    status, said = output([*make, "PYTHON=no-such-python"], tmp_path, **pip)
+    assert status == 2, said
+    assert (tmp_path / ".venv/kept").exists()

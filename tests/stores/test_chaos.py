@@ -10,7 +10,7 @@ from tests.stores.conftest import KVROCKS_BIN, store_config
 from tests.stores.located import locating
 from workflow.hyperkv.stores.registry import make_store
 
-ROUNDS = 12
+ROUNDS = 8
 
 
 @pytest.fixture(scope="module")

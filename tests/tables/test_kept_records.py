@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.kept import KEPT, kept
+from tests.kept import kept, kept_with
 from workflow.hyperkv.records.frames import read_parquet, write_table
 from workflow.hyperkv.tables.cells import cells_table
 from workflow.hyperkv.tables.latency import latency_table
@@ -10,11 +10,10 @@ from workflow.hyperkv.tables.ratios import ratios_table
 from workflow.hyperkv.tables.scenarios import scenarios_table
 from workflow.hyperkv.tables.sweep_time import sweep_time_table
 
-RUNS = [run for run in map(kept, KEPT) if run.of("cell")]
 
-
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
-def test_kept_records_of_every_age_are_read(run, tmp_path):
+@pytest.mark.parametrize("folder", kept_with("cell"), ids=str)
+def test_kept_records_of_every_age_are_read(folder, tmp_path):
+    run = kept(folder)
     cells, singles = run.of("cell"), run.of("single")
     table = cells_table(cells)
     assert len(table) == len(cells)

@@ -151,15 +151,16 @@ def test_the_search_is_no_part_of_a_run(complete):
 
 def test_more_trials_go_on_with_the_same_study_and_another_space_begins_one(checkout):
     before = lines(checkout, "trials.jsonl")
+    searched = f"{FOLDER}/evidence.json"
     checkout.configure(configured(trials=5))
-    status, output = checkout.snakemake("tune")
+    status, output = checkout.snakemake(searched)
     assert status == 0, output
     assert lines(checkout, "trials.jsonl")[:4] == before
     assert "trial 4" in output
     assert "trial 3" not in output
     space = {**SECTION["space"], "connections": [1, 2, 4, 6]}
     checkout.configure(configured(space=space))
-    status, output = checkout.snakemake("tune")
+    status, output = checkout.snakemake(searched)
     assert status == 0, output
     assert "trial 0, as it is" in output
     assert lines(checkout, "trials.jsonl") != before

@@ -32,7 +32,7 @@ def test_a_store_at_a_place_is_measured_and_left_as_it_was(complete, tmp_path, m
     with there(tmp_path / "there") as server:
         checkout = complete[0].copy(tmp_path / "checkout")
         checkout.configure(wanted(server.address))
-        status, output = checkout.snakemake()
+        status, output = checkout.snakemake("tables")
         assert status == 0, output
         assert server.keys_of_others() == {}
         for record in read_records(checkout / "results/sweep/there/1.jsonl"):
@@ -46,7 +46,7 @@ def test_a_store_at_a_place_is_measured_and_left_as_it_was(complete, tmp_path, m
         assert cells[cells["scenario"] == "far_ssd"]["disk"].isna().all()
         assert cells["notes"].str.contains(f"{server.address} (Valkey", regex=False).any()
         assert "far_ssd" in (checkout / "results/tables/summary.txt").read_text()
-        assert checkout.planned() == set()
+        assert checkout.planned("tables") == set()
 
 
 def test_a_killed_job_leaves_keys_that_the_next_run_deletes(tmp_path):
@@ -54,7 +54,7 @@ def test_a_killed_job_leaves_keys_that_the_next_run_deletes(tmp_path):
         checkout = Checkout.new(tmp_path / "checkout", wanted(server.address))
         with checkout.start(*checkout.sweep_argv("there")):
             with server.client() as client:
-                eventually(lambda: client.dbsize() > 1002)  # the lease, and something saved
+                eventually(lambda: client.dbsize() > 1002, 240)  # the lease, and something saved
         assert len(server.keys_of_others()) > 1
         status, output = checkout.snakemake("results/sweep/there/1.jsonl")
         assert status == 0, output

@@ -1,6 +1,7 @@
 """Values that belong to keys: reproducible, distinct, and checked to the last byte."""
 
 import zlib
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from workflow.hyperkv.workloads.payload import ALIGNMENT, Payload, aligned_buffer, slots
 
 SIZES = [1, 7, 8, 4095, 65541]
-PAYLOADS = {size: Payload(size) for size in SIZES}
+payload = cache(Payload)
 KEYS = [number.to_bytes(4, "big") + b"rest" for number in range(64)]
 
 
@@ -25,7 +26,7 @@ def test_aligned_buffer(size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_value_has_its_size_alignment_and_full_entropy(size):
-    value = PAYLOADS[size].value(KEYS[3])
+    value = payload(size).value(KEYS[3])
     assert value.size == size
     assert value.ctypes.data % ALIGNMENT == 0
     assert len(zlib.compress(value)) >= size
@@ -33,21 +34,21 @@ def test_value_has_its_size_alignment_and_full_entropy(size):
 
 def test_value_is_the_keys_own_in_every_process():
     again, other = Payload(4095), Payload(4095, seed=1)
-    assert all(again.matches(key, PAYLOADS[4095].value(key)) for key in KEYS)
-    assert not any(other.matches(key, PAYLOADS[4095].value(key)) for key in KEYS)
-    assert len({PAYLOADS[4095].value(key).tobytes() for key in KEYS}) == len(KEYS)
+    assert all(again.matches(key, payload(4095).value(key)) for key in KEYS)
+    assert not any(other.matches(key, payload(4095).value(key)) for key in KEYS)
+    assert len({payload(4095).value(key).tobytes() for key in KEYS}) == len(KEYS)
 
 
 def test_a_value_under_another_key_is_noticed():
     assert not any(
-        PAYLOADS[8].matches(one, PAYLOADS[8].value(two)) for one in KEYS for two in KEYS if one != two
+        payload(8).matches(one, payload(8).value(two)) for one in KEYS for two in KEYS if one != two
     )
 
 
 def test_the_last_window_lies_within_the_pool():
     key = b"\xff\xff\xff\xff"
-    assert PAYLOADS[65541].value(key).size == 65541
-    assert len(zlib.compress(PAYLOADS[65541].value(key))) >= 65541
+    assert payload(65541).value(key).size == 65541
+    assert len(zlib.compress(payload(65541).value(key))) >= 65541
 
 
 @given(
@@ -58,12 +59,12 @@ def test_the_last_window_lies_within_the_pool():
 )
 def test_any_wrong_byte_is_noticed(size, position, flip, shift):
     received = np.zeros(size + shift, dtype=np.uint8)[shift:]
-    received[:] = PAYLOADS[size].value(KEYS[0])
-    assert PAYLOADS[size].matches(KEYS[0], received)
+    received[:] = payload(size).value(KEYS[0])
+    assert payload(size).matches(KEYS[0], received)
     received[position % size] ^= flip
-    assert not PAYLOADS[size].matches(KEYS[0], received)
+    assert not payload(size).matches(KEYS[0], received)
     received[position % size] ^= flip
-    assert not PAYLOADS[size].matches(KEYS[0], received[:-1])
+    assert not payload(size).matches(KEYS[0], received[:-1])
 
 
 @pytest.mark.parametrize(("size", "slot", "count"), [(16, 4, 4), (19, 4, 4), (3, 4, 0), (4, 4, 1)])

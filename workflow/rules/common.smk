@@ -1,5 +1,6 @@
 import json
 import sys
+import sysconfig
 
 settle()
 put_own_python_first()

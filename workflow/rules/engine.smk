@@ -9,6 +9,8 @@ rule fetch_wheels:
     localrule: True
     conda:
         "../../envs/harness.yaml"
+    params:
+        interpreter=f"{sys.version_info.major}.{sys.version_info.minor} {sysconfig.get_platform()}",
     shell:
         "python -m workflow.hyperkv.build.fetch_wheels --requirements {input.requirements:q}"
         " --out {output:q} 2> {log:q}"

@@ -87,6 +87,16 @@ def test_a_scenarios_own_settings_win():
     assert settings_of(spec) == {"block_tokens": 64, "flags": []}
 
 
+def test_ranks_talk_to_one_another_on_loopback():
+    of = {ranks: variables(DEFAULTS | {"tensor_parallel": ranks}, None, Path("m")) for ranks in (1, 2)}
+    assert {
+        "VLLM_HOST_IP": "127.0.0.1",
+        "NCCL_SOCKET_IFNAME": "lo",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }.items() <= of[2].items()
+    assert "VLLM_HOST_IP" not in of[1]
+
+
 def test_variables_name_the_file_and_let_the_config_add():
     settings = {**DEFAULTS, "device": "cpu", "hbm_kv_bytes": (1 << 30) + 1, "environment": {"A": "b"}}
     found = variables(settings, Path("lmcache.yaml"), Path("metrics"))

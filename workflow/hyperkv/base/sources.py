@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from .documents import data_in
+from .durable import appearing
 
 _PACKAGE = "workflow.hyperkv"
 _PACKAGES = (_PACKAGE, "workflow.plugin.lmcache_striped")
@@ -28,8 +31,18 @@ class _Read(NamedTuple):
     imports: tuple[Path, ...]
 
 
+class _Parsed(NamedTuple):
+    """What a module says, and the names that it imports, those of its own package with dots before them."""
+
+    said: str
+    imports: list[str]
+
+
 _known: dict[Path, _Read] = {}
 _found: dict[str, tuple[Path, ...]] = {}
+_parsed: dict[str, _Parsed] = {}  # by a digest of the module's bytes and of what parses them
+_recalled: set[str] = set()  # those of them that a file has
+_PARSER = Path(__file__).read_bytes() + sys.version.encode()
 
 
 def sources(*modules: str) -> list[str]:
@@ -57,6 +70,25 @@ def code_digest(paths: Iterable[str]) -> str:
     for path in sorted(paths):
         digest.update(path.encode() + b"\0" + _known_as(Path(path)).said.encode() + b"\0")
     return digest.hexdigest()[:12]
+
+
+def recall(path: Path) -> None:
+    """Take over what an earlier process kept of the modules that it parsed; what is damaged is parsed again."""
+    with contextlib.suppress(OSError, ValueError, RecursionError, TypeError, AttributeError):
+        kept = json.loads(path.read_text())
+        _parsed.update({key: _Parsed(str(said), [*map(str, names)]) for key, (said, names) in kept.items()})
+        _recalled.update(_parsed)
+
+
+def keep(path: Path) -> None:
+    """Keep what the modules said for the next process, which then need not parse them: that is a third of a start of Snakemake.
+
+    Nothing is kept in a folder that cannot be written.
+    """
+    keys = {_key(read.source) for module, read in _known.items() if module.suffix == ".py"}
+    if keys - _recalled:
+        with contextlib.suppress(OSError), appearing(path) as partial:
+            partial.write_text(json.dumps({key: _parsed[key] for key in keys}))
 
 
 def same_code(one: Path, other: Path) -> bool:
@@ -97,20 +129,41 @@ def _read(path: Path, source: bytes) -> _Read:
         return _Read(source, source.decode(), tuple(path.parent / part for part in parts))
     if path.suffix == ".yaml":
         return _Read(source, json.dumps(data_in(source)), ())
+    key = _key(source)
+    if key not in _parsed:
+        _parsed[key] = _parse(source)
+    said, names = _parsed[key]
+    ours = (
+        found for name in sorted({_whole(name, path) for name in names}) for found in _paths_if_ours(name)
+    )
+    return _Read(source, said, tuple(dict.fromkeys(ours)))
+
+
+def _key(source: bytes) -> str:
+    return hashlib.sha256(_PARSER + source).hexdigest()
+
+
+def _parse(source: bytes) -> _Parsed:
     said: list[str] = []
     named: list[ast.Import | ast.ImportFrom] = []
     _say(ast.parse(source), said, named)
-    package = list(path.parent.parts)
-    imports: set[str] = set()
+    names: set[str] = set()
     for node in named:
         if isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            imports.update([base, *(f"{base}.{alias.name}" for alias in node.names)])
+            base = "." * node.level + (node.module or "")
+            names.add(base)
+            names.update(f"{base}{'.' if node.module else ''}{alias.name}" for alias in node.names)
         else:
-            imports.update(alias.name for alias in node.names)
-    ours = (found for name in sorted(imports) for found in _paths_if_ours(name))
-    return _Read(source, " ".join(said), tuple(dict.fromkeys(ours)))
+            names.update(alias.name for alias in node.names)
+    return _Parsed(" ".join(said), sorted(names))
+
+
+def _whole(name: str, path: Path) -> str:
+    """The whole name of what the module at a path imports as `name`."""
+    if not (level := len(name) - len(name.lstrip("."))):
+        return name
+    above = path.parent.parts[: len(path.parent.parts) - level + 1]
+    return ".".join([*above, *filter(None, [name[level:]])])
 
 
 def _say(node: ast.AST, said: list[str], imports: list[ast.Import | ast.ImportFrom]) -> None:

@@ -24,6 +24,14 @@ _NO_PROXY = ("no_proxy", "NO_PROXY")
 _NAMES = ("LOGNAME", "USER")
 _ASKED_NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")  # those of getpass.getuser
 _SNAKEMAKE = "snakemake/snakemake/source-cache"  # of its user_cache_dir (snakemake/workflow.py)
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)  # that Snakemake sets for a job (snakemake/shell.py)
 _CACHES = {
     "XDG_CACHE_HOME": "",
     "MPLCONFIGDIR": "matplotlib",
@@ -154,3 +162,11 @@ def require_scheduler(executor: str) -> None:
         raise UserError(
             "executor slurm: there is no sbatch on PATH; run this on a login node of the cluster, or leave the profile out"
         )
+
+
+def without_threads(variables: Mapping[str, str]) -> dict[str, str]:
+    """Variables less those by which Snakemake tells a job how many threads to compute with: a server is no part of the job's program.
+
+    vLLM chooses one thread for serving unless it finds OMP_NUM_THREADS; with more, threads that spin take time from its steps.
+    """
+    return {name: value for name, value in variables.items() if name not in _THREADS}

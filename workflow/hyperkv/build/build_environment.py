@@ -136,7 +136,12 @@ def refuse(record: dict[str, Any], kind: str, device: str, needs: Sequence[str])
             f"torch {torch} of {python} is built without CUDA; install a CUDA build, or set vllm.device: cpu"
         )
     if device == "cuda" and not record["gpus"]:
-        raise UserError(f"torch {torch} sees no GPU; look at nvidia-smi, or set vllm.device: cpu")
+        told = f" ({errors['gpus']})" if "gpus" in errors else ""
+        raise UserError(f"torch {torch} sees no GPU{told}; look at nvidia-smi, or set vllm.device: cpu")
+    if device == "cuda" and record["absent"]:
+        raise UserError(
+            f"Triton compiles for the GPU, as vLLM asks of it, and lacks here: {', '.join(record['absent'])}; install that (Debian)"
+        )
     if device == "cpu" and record["cuda"] is not None:
         raise UserError(f"torch {torch} of {python} is a CUDA build; vllm.device: cpu needs the CPU build")
     for name, found in record["modules"].items():

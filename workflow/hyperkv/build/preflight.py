@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import platform
+import shutil
 import sys
+import sysconfig
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -57,16 +60,29 @@ def _version(name: str, errors: dict[str, str]) -> str | None:
 def _engine(
     versions: dict[str, str | None], errors: dict[str, str], modules: dict[str, Module]
 ) -> dict[str, Any]:
-    """torch's CUDA version (None for a CPU build), the GPUs it sees, and the modules by what they do, None for one that is not
-    there. torch is loaded before them, whose libraries they are linked to."""
-    found: dict[str, Any] = {"cuda": None, "gpus": []}
+    """torch's CUDA version (None for a CPU build), the GPUs it sees, what Triton lacks, and the modules by what they do, None for
+    one that is not there. torch is loaded before them, whose libraries they are linked to."""
+    found: dict[str, Any] = {"cuda": None, "gpus": [], "absent": _absent()}
     if versions["torch"] is not None:
         import torch
 
         found["cuda"] = torch.version.cuda
         found["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        if found["cuda"] and not found["gpus"]:
+            try:
+                torch.cuda.init()
+            except Exception as error:  # the driver is not there, or is too old for this torch
+                errors["gpus"] = str(error).partition(". ")[0]
     found["modules"] = {name: _first(name, module.names, errors) for name, module in modules.items()}
     return found
+
+
+def _absent() -> list[str]:
+    """What Triton compiles a GPU's kernels with and is not here, by Debian's packages (triton/runtime/build.py, 3.7.1)."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    has_headers = os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h"))
+    headers = f"python{sys.version_info.major}.{sys.version_info.minor}-dev"
+    return [*(["gcc"] if compiler is None else []), *([] if has_headers else [headers])]
 
 
 def _first(name: str, choices: Sequence[Sequence[str]], errors: dict[str, str]) -> str | None:

@@ -99,8 +99,9 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_xlabel("USD per million tokens (prompt and answer), median and 95 % interval over repeats")
     axes.set_title("Cost by part", fontsize=10)
     handles = [Patch(color=PART_COLOURS[part], label=PART_WORDS[part]) for part in PARTS]
-    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "frameon": False}
-    axes.legend(handles=handles, fontsize=8, ncols=len(PARTS), **below)
+    # Below the label in points, since the height of the axes goes by the number of bars.
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 5}
+    axes.legend(handles=handles, fontsize=8, ncols=len(PARTS), frameon=False, **below)
 
 
 def _row_note(row: pd.Series) -> str:

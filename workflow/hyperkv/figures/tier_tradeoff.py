@@ -58,12 +58,14 @@ def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
     figure, panels = plt.subplot_mosaic("ab;ac", figsize=(WIDTH, 6), width_ratios=(1.25, 1))
     trade, *waits = panels.values()
     names, looks = labels(rows), styles(rows)
+    beside = _beside(rows)
     for scenario, line in rows.groupby("scenario", sort=False):
         line = line.sort_values("load")
         rate = line.iloc[-1]["hit_rate"]
         name = names[scenario] + ("; hit rate -" if pd.isna(rate) else f"; hit rate {rate:.0%}")
         for axes, (x, y) in zip(panels.values(), _PANELS, strict=True):
-            draw_line(axes, line, x, y, name, looks[scenario], cell_links(line))
+            own = line.assign(load=line["load"] + beside[scenario]) if x == "load" else line
+            draw_line(axes, own, x, y, name, looks[scenario], cell_links(line))
     trade.set(
         xlabel="TPS/user (answer tokens per second of a request, median)",
         ylabel="RPS/GPU (requests per second, median)",
@@ -82,6 +84,13 @@ def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
     figure.tight_layout()
     legend(trade, rows, told, below=figure)
     return figure
+
+
+def _beside(rows: pd.DataFrame) -> dict[str, float]:
+    """Clients by which each scenario stands beside its load, so that intervals do not hide one another; 0 where there are none."""
+    names, loads = list(rows["scenario"].unique()), rows["load"]
+    step = 0.012 * (loads.max() - loads.min() or 1) if rows["ttft_p50_ms_low"].notna().any() else 0.0
+    return {name: step * (place - (len(names) - 1) / 2) for place, name in enumerate(names)}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import psutil
 
 from ..base.errors import StoreDied, StoreError, UserError, printable
 from ..base.folders import HELD
-from ..base.surroundings import past_proxies
+from ..base.surroundings import past_proxies, without_threads
 from .counters import ProcessCounters, process_counters
 
 LOOPBACK = "127.0.0.1"
@@ -97,7 +97,7 @@ class OwnedProcess:
         self.argv = list(argv)
         self.log = log
         self.label = label
-        given = {**os.environ, **(env or {})}
+        given = without_threads(os.environ) | dict(env or {})
         self._mark = uuid.uuid4().hex
         self._env = given | past_proxies(given) | {_MARK: self._mark}
         self._process: subprocess.Popen | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..predict.single_requests import of_pool
 from ..recommend.recommendation_text import number
 from ..records.hardware import short_gpu
 from ..records.kept_run import KeptRun
@@ -18,9 +19,10 @@ from ..tables.cells import cells_table
 from ..tables.methods.over_recompute import cell_ratios, measured_break_even, single_ratios
 
 MODELS = Path("config/models")
-_GROUP = ["gpu", "model", "kv_dtype"]
-PAYS, LOSES, UNDECIDED, LOADS = "pays", "loses", "undecided", "loads"
-_WHOLE = 0.9  # of a prompt's tokens; the rest is computed, as of a chunk that is not full
+_GROUP = ["gpu", "model", "kv_dtype", "gpus"]
+PAYS, LOSES, UNDECIDED, LOADS, NEEDS = "pays", "loses", "undecided", "loads", "needs"
+OFF, TTFT = "off", "ttft"  # gates
+_NEARLY = 0.9  # of a prompt's tokens; the rest is computed, as of a chunk that is not full
 Groups = dict[tuple[str, ...], "Group"]
 
 
@@ -38,18 +40,19 @@ def answer(runs: Sequence[KeptRun]) -> list[str]:
     """Lines of Markdown: a sentence each, or a list; none when no run has anything of an SSD beside recompute.
 
     Of prompts the scenario that loads fastest counts, without gate or shaped device; of loads the one that serves most at the highest load that
-    was served from SSD, beside what is said of prompts. Scenarios may be split among runs; of one that several have the last counts.
+    was served from SSD, beside what is said of prompts, and the one that serves most with gate ttft. Of a model that has nothing of an
+    SSD the engine's own pool tells which GB/s it needs. Scenarios may be split among runs; of one that several have the last counts.
     """
     if not runs:
         return []
-    prompts, loads = (
+    prompts, loads, pools = (
         pd.concat([rows(run).assign(place=place) for place, run in enumerate(runs)])
-        for rows in (prompt_rows, load_rows)
+        for rows in (prompt_rows, load_rows, pool_rows)
     )
     gpus = {*prompts["gpu"], *loads["gpu"]}
-    found: dict[str, Groups] = {PAYS: {}, LOSES: {}, UNDECIDED: {}, LOADS: {}}
-    best_prompts = [*_best(prompts, "prompt_tokens", "ratio", lowest=True)]
-    best_loads = [*_best(loads, "workload", "rps_ratio", lowest=False)]
+    found: dict[str, Groups] = {PAYS: {}, LOSES: {}, UNDECIDED: {}, LOADS: {}, NEEDS: {}}
+    best_prompts = [*_best(prompts, ["prompt_tokens"], "ratio", lowest=True)]
+    best_loads = [*_best(loads, ["workload", "gate"], "rps_ratio", lowest=False)]
     for row in best_prompts:
         kind = verdict(row)
         group = _group(found[kind], row, gpus, told_needs=kind == LOSES)
@@ -58,6 +61,11 @@ def answer(runs: Sequence[KeptRun]) -> list[str]:
         key = tuple(str(row[name]) for name in _GROUP)
         beside = next((groups for groups in found.values() if key in groups), found[LOADS])
         _group(beside, row, gpus).loads.append(_load_words(row))
+    for row in _best(pools, ["prompt_tokens"], "ratio", lowest=True) if gpus else ():
+        key = tuple(str(row[name]) for name in _GROUP)
+        if not any(key in groups for kind, groups in found.items() if kind != NEEDS):
+            group = _group(found[NEEDS], row, {*gpus, row["gpu"]}, told_needs=True)
+            group.prompts = [*group.prompts[:1], _prompt_words(row)]
     ssd = _ssd_words([row["gave_gbps"] for row in best_prompts])
     where = f"On {short_gpu(*gpus)} " if len(gpus) == 1 else ""
     told: list[str] = []
@@ -79,9 +87,22 @@ def quoted(lines: Sequence[str]) -> str:
 def prompt_rows(run: KeptRun) -> pd.DataFrame:
     """Single requests that a run loaded from SSD, all of each: rows of single_ratios, with `needs_gbps` and `gave_gbps`."""
     singles = single_ratios(run.of("single"))
-    plain = singles["tier"].eq("ssd") & singles["gate"].isna() & singles["shape"].isna()
-    whole = singles["ratio"].notna() & singles["valid"].eq(True) & singles["loaded_share"].gt(_WHOLE)
-    rows = singles[plain & whole].copy()
+    return _whole(singles, singles["tier"].eq("ssd") & singles["gate"].isna() & singles["shape"].isna())
+
+
+def pool_rows(run: KeptRun) -> pd.DataFrame:
+    """Single requests that the engine's own pool served, which tell what a store would have to deliver: as prompt_rows."""
+    singles = single_ratios(run.of("single"))
+    rows = _whole(
+        singles, pd.Series([of_pool(row) for row in singles.to_dict("records")], singles.index, bool)
+    )
+    return rows[rows["needs_gbps"].notna()]
+
+
+def _whole(singles: pd.DataFrame, wanted: pd.Series) -> pd.DataFrame:
+    """Those rows of which nearly all tokens were loaded, with what they need."""
+    whole = singles["ratio"].notna() & singles["valid"].eq(True) & singles["loaded_share"].gt(_NEARLY)
+    rows = singles[wanted & whole].copy()
     found = [measured_break_even(singles, row) for row in rows.to_dict("records")]
     rows["needs_gbps"], rows["gave_gbps"] = [needs.median for needs, _ in found], [gave for _, gave in found]
     return rows
@@ -90,14 +111,17 @@ def prompt_rows(run: KeptRun) -> pd.DataFrame:
 def load_rows(run: KeptRun) -> pd.DataFrame:
     """Cells of a run at the highest load that SSD served, a row per scenario: its facts and its ratios to recompute."""
     records = run.of("cell")
-    shaped = {record["scenario"] for record in records if record["spec"]["scenario"].get("shape")}
+    own = {record["scenario"]: record["spec"]["scenario"] for record in records}
+    shaped = {name for name, scenario in own.items() if scenario.get("shape")}
+    gates = {name: (scenario.get("gate") or OFF).replace(OFF, "") for name, scenario in own.items()}
     cells = cells_table(records)
     first = cells[cells["valid"].astype(bool)].drop_duplicates(["scenario", "load"])
     rows = cell_ratios(cells).merge(first, on=["scenario", "load"])
+    rows["gate"] = rows["scenario"].map(gates)
     from_ssd = (
         rows["tier"].eq("ssd") & rows["served_from"].str.contains("ssd") & ~rows["scenario"].isin(shaped)
     )
-    rows = rows[from_ssd & rows["rps_ratio"].notna()]
+    rows = rows[from_ssd & rows["rps_ratio"].notna() & rows["gate"].isin(["", TTFT])]
     return rows[rows["load"] == rows["load"].max()]
 
 
@@ -117,11 +141,12 @@ def _prompt_words(row: Mapping[str, Any]) -> dict[str, Any]:
 def _load_words(row: Mapping[str, Any]) -> dict[str, Any]:
     """A DRAM pool is told where hits came from it, too."""
     pool = row["dram_pool_bytes"] if row["dram_hit_tokens"] and pd.notna(row["dram_pool_bytes"]) else None
-    told = {"clients": f"{row['load']:g}", "workload": row["workload"].split(",")[0].replace("_", " ")}
-    return told | {
+    asked = [f"{row['load']:g} clients", row["workload"].split(",")[0].replace("_", " ")]
+    return {
+        "asked": ", ".join([*asked, *([f"DRAM pool of {pool / 2**30:g} GiB"] if pool else [])]),
+        "gate": row["gate"],
         "rps": _with_range(row, "rps_ratio"),
         "ttft": _with_range(row, "ttft_ratio"),
-        "pool": pool and f"{pool / 2**30:g} GiB",
     }
 
 
@@ -144,9 +169,9 @@ def _model_words(name: str) -> str:
     return json.loads(path.read_text())["_name_or_path"].rpartition("/")[2] if path.exists() else name
 
 
-def _best(rows: pd.DataFrame, at: str, ratio: str, lowest: bool) -> Iterator[dict[str, Any]]:
+def _best(rows: pd.DataFrame, at: Sequence[str], ratio: str, lowest: bool) -> Iterator[dict[str, Any]]:
     """The best scenario of each model, KV format, GPU and place `at`, of those with most repeats; of a scenario its last run counts."""
-    for _, own in rows.groupby([*_GROUP, at], sort=True):
+    for _, own in rows.groupby([*_GROUP, *at], sort=True):
         own = own[own["repeats"] == own["repeats"].max()].sort_values("place", kind="stable")
         own = own.drop_duplicates("scenario", keep="last")
         yield own.sort_values(ratio, ascending=lowest).iloc[0].to_dict()
@@ -154,7 +179,8 @@ def _best(rows: pd.DataFrame, at: str, ratio: str, lowest: bool) -> Iterator[dic
 
 def _group(groups: Groups, row: Mapping[str, Any], gpus: set[str], told_needs: bool = False) -> Group:
     """The group of a row; its name has the GPU where there are several."""
-    gpu, model, kv_dtype = (str(row[name]) for name in _GROUP)
-    where = f" on {short_gpu(gpu)}" if len(gpus) > 1 else ""
+    gpu, model, kv_dtype, number_of_gpus = key = tuple(str(row[name]) for name in _GROUP)
+    many = f"{number_of_gpus} x " if number_of_gpus != "1" else ""
+    where = f" on {many}{short_gpu(gpu)}" if len(gpus) > 1 or many else ""
     name = f"{_model_words(model)} with {kv_dtype.replace('bfloat16', 'bf16')} KV{where}"
-    return groups.setdefault((gpu, model, kv_dtype), Group(name, told_needs))
+    return groups.setdefault(key, Group(name, told_needs))

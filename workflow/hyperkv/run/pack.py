@@ -31,13 +31,16 @@ from ..base.errors import UserError, say
 from ..base.options import Files
 from ..build.build_striped import compiler
 from ..build.toolchain import PACKAGES
-from ..config.environments import OWN_ENVIRONMENT
+from ..config.environments import OWN_ENVIRONMENT, environment_record
+from ..connectors.registry import LIBRARY
+from ..machine.machine_code import needs_of
 from . import unpack
-from .stages import SOURCE, Stages, merged
+from .stages import PAIRS, SOURCE, Stages, merged
 
 DEFAULTS = ("config/scenarios.yaml", "config/config.yaml")
 WHEELS = "wheels"  # the folder that Makefile looks for
 _MEGABYTE = 10**6
+_BLOCK = 4096  # of a file's last block, what is not used
 _TIME_S = 946_684_800  # of every file of a pack, 2000: none is newer than what was made of it
 _MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_|manylinux(1|2010|2014)_")
 _LEGACY = {"1": (2, 5), "2010": (2, 12), "2014": (2, 17)}
@@ -116,7 +119,7 @@ def main(*, config: Files, part_mb: int = 1000, out: Path = Path("results/pack")
     }
     told = {"made_of": canonical_digest(made_of), "commit": commit}
     if not _is_whole(out, told["made_of"]):
-        _write(out, files, downloads, part_mb * _MEGABYTE, told | needs(downloads, config))
+        _write(out, files, downloads, part_mb * _MEGABYTE, told | needs(stages, downloads, own, config))
     _tell(out, own)
 
 
@@ -152,18 +155,27 @@ def beside_git(
     return list(inside), [(key, path) for path, key in outside.items()]
 
 
-def needs(downloads: Sequence[Path], config: Sequence[Path]) -> dict[str, Any]:
-    """What a pack asks of the machine that it is unpacked on."""
+def needs(
+    stages: Stages, downloads: Sequence[Path], own: Sequence[Path], config: Sequence[Path]
+) -> dict[str, Any]:
+    """What a pack asks of the machine that it is unpacked on. own: files beside git, of which some are programs."""
     tars = [path for path in downloads if path.suffix == ".tar"]
+    asked = {"measure_scenario": stages.scenarios, "profile_store": [*stages.profiled, *stages.layered]}
+    read = {path for stage, names in asked.items() for name in names for path in stages.files(stage, name)}
+    # Triton compiles for the GPU what vLLM asks of it, with Python's headers.
+    on_gpu = stages.config["vllm"]["device"] == "cuda" and bool(read & {*map(environment_record, PAIRS)})
     files = " ".join(str(path) for path in config[len(DEFAULTS) :])
     quoted = f' CONFIG="{files}"' if " " in files else f" CONFIG={files}" if files else ""
     programs = {"make": "make"}
+    if on_gpu or str(LIBRARY) in read:
+        programs |= {"cc": "gcc"}
     if Path(SOURCE) in downloads:
         programs |= {name: debian for name, (debian, _) in PACKAGES.items()} | {"c++": "g++"}
     return {
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "headers": on_gpu,
         "machine": platform.machine(),
-        "glibc": oldest_glibc([name for tar in tars for name in _names(tar)], platform.libc_ver()[1]),
+        "glibc": oldest_glibc([name for tar in tars for name in _names(tar)], platform.libc_ver()[1], own),
         "programs": programs,
         # Environments, and while one is made the wheels once more; the pack's own bytes are added.
         "room_bytes": sum(map(_bytes_installed, tars)) + max(tar.stat().st_size for tar in tars),
@@ -171,9 +183,11 @@ def needs(downloads: Sequence[Path], config: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def oldest_glibc(wheels: list[str], own: str) -> str:
-    """The oldest C library that all wheels run with, by their names; `own` is that of what was compiled here."""
-    needed = [(2, 17)]
+def oldest_glibc(wheels: Sequence[str], here: str, programs: Sequence[Path] = ()) -> str:
+    """The oldest C library that all wheels, by their names, and programs run with; `here` is that of what was compiled here."""
+    asking = [needs_of(path) for path in programs if path.is_file()]
+    asked = [each.versions["GLIBC"] for each in asking if each and "GLIBC" in each.versions]
+    needed = [(2, 17), *map(_release, asked)]
     for name in wheels:
         platforms = {tag.platform for tag in parse_wheel_filename(name)[3]}
         many = [
@@ -184,8 +198,13 @@ def oldest_glibc(wheels: list[str], own: str) -> str:
         if many:
             needed.append(min(many))
         elif platforms != {"any"}:
-            needed.append((int(own.split(".")[0]), int(own.split(".")[1])))
+            needed.append(_release(here))
     return "{}.{}".format(*max(needed))
+
+
+def _release(version: str) -> tuple[int, int]:
+    major, minor, *_ = version.split(".")
+    return int(major), int(minor)
 
 
 def xxhash_headers() -> list[Path]:
@@ -268,7 +287,7 @@ def _tell(out: Path, own: Sequence[Path]) -> None:
     for line in (["changes that are not committed"] if changed else []) + list(map(str, own)):
         say(f"{out}: with {line}")
     say(
-        f"it needs Python {told['python']}, {told['machine']}, the C library {told['glibc']} or newer, and "
+        f"it needs Python {told['python']}{' with headers' * told['headers']}, {told['machine']}, the C library {told['glibc']} or newer, and "
         f"{told['room_bytes'] / 1e9:.1f} GB. There: python3 unpack.py"
     )
 
@@ -285,12 +304,13 @@ def _is_whole(out: Path, made_of: str) -> bool:
 
 
 def _bytes_installed(tar: Path) -> int:
-    """Bytes of all files of the wheels in a tar."""
+    """Bytes on a disk of all files of the wheels in a tar, with the bytecode that pip makes, about as large as its source."""
     total = 0
     with tarfile.open(tar) as wheels:
         for member in wheels:
             with zipfile.ZipFile(wheels.extractfile(member)) as wheel:  # type: ignore[arg-type]
-                total += sum(entry.file_size for entry in wheel.infolist())
+                for entry in wheel.infolist():
+                    total += (entry.file_size + _BLOCK) * (1 + entry.filename.endswith(".py"))
     return total
 
 

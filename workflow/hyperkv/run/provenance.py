@@ -24,7 +24,7 @@ from snakemake.settings.enums import PersistenceBackend, RerunTrigger
 from ..base.digests import sha256_of
 from ..base.durable import replace_durably
 from ..base.errors import UserError
-from ..base.sources import edited
+from ..base.sources import edited, keep, recall
 from ..records.record_file import Identity, disown, identity_in, is_whole
 from . import earlier
 from .asked import Asked, Wanted
@@ -45,9 +45,15 @@ DERIVED = (
 _LOCKS = Path(".snakemake/locks")
 _METADATA = Path(".snakemake/metadata")
 _MADE = Path(".snakemake/hyperkv/made.json")
+_PARSED = Path(".snakemake/hyperkv/parsed.json")
 _TRIGGERS = {RerunTrigger.PARAMS, RerunTrigger.INPUT, RerunTrigger.CODE}
 _LOADED_S = time.time()  # when this process began, before any job
 _OLD = (1.0, 1.0)  # seconds: not 0, which Snakemake takes for no time at all
+
+
+def recall_code() -> None:
+    """Before the code is looked at: what an earlier run here has read of it."""
+    recall(_PARSED)
 
 
 def settle_results(workflow: Any, asked: Asked) -> None:
@@ -56,6 +62,8 @@ def settle_results(workflow: Any, asked: Asked) -> None:
     workflow: Snakemake's. Nothing is deleted but metadata, and nothing done in a job's process, while another run is at work
     here, or where the metadata are no files. Raises UserError when something cannot be read or a file's time not be set.
     """
+    if workflow.is_main_process:
+        keep(_PARSED)
     in_files = workflow.workflow_settings.persistence_backend == PersistenceBackend.FILE
     if not workflow.is_main_process or not in_files or list(_LOCKS.glob("*.lock")):
         return

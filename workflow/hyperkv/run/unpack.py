@@ -21,7 +21,12 @@ from typing import Any, BinaryIO
 
 MANIFEST = "pack.json"
 _BLOCK = 1 << 20
-_LOOK = "import sys; print('%d.%d' % sys.version_info[:2]); import venv, ensurepip; print('whole')"
+_LOOK = """
+import sys; print('%d.%d' % sys.version_info[:2])
+import venv, ensurepip; print('whole')
+import os, sysconfig; print(*['headers'][:os.path.exists(sysconfig.get_path('include') + '/Python.h')])
+"""
+_OLDEST = (3, 11)  # of Python, that the workflow runs with
 
 
 class Refusal(Exception):
@@ -55,7 +60,7 @@ def main(pack: Path, words: list[str]) -> None:
     """Check this machine and the parts, and unpack. Raises Refusal."""
     folder = Path(words[0] if words else "hyperkv").absolute()
     manifest = read_manifest(pack)
-    python = usable_python(manifest["python"])
+    python = usable_python(manifest["python"], manifest["headers"])
     require_machine(manifest)
     require_programs(manifest["programs"])
     if os.path.lexists(str(folder)):
@@ -77,23 +82,29 @@ def read_manifest(pack: Path) -> dict[str, Any]:
     return found
 
 
-def usable_python(wanted: str) -> str:
-    """The command of a Python of this version that can make environments. Raises Refusal."""
+def usable_python(wanted: str, headers: bool) -> str:
+    """The command of a Python of this version that can make environments, with its headers if asked for. Raises Refusal."""
     said = {}
-    for name in ("python3", "python" + wanted, sys.executable):
-        if name and shutil.which(name):
-            looked = subprocess.run([name, "-c", _LOOK], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-            said[name] = looked.stdout.decode().split()
-    for name, lines in said.items():
-        if lines == [wanted, "whole"]:
-            return name
-    for name, lines in said.items():
-        if lines == [wanted]:
-            raise Refusal(f"{name} makes no environments: install python{wanted}-venv (Debian)")
-    have = platform.python_version()
+    names = ["python3", *(f"python3.{minor}" for minor in range(_OLDEST[1], 20)), sys.executable]
+    for name in filter(shutil.which, filter(None, names)):
+        looked = subprocess.run([name, "-c", _LOOK], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        said[name] = looked.stdout.decode().split()
+    of_it = {name: words[1:] for name, words in said.items() if words[:1] == [wanted]}
+    whole = [name for name, words in of_it.items() if "whole" in words]
+    ready = [name for name in whole if not headers or "headers" in of_it[name]]
+    if ready:
+        return ready[0]
+    if whole:
+        raise Refusal(
+            f"{whole[0]} has no Python.h, with which Triton compiles for the GPU: install python{wanted}-dev (Debian)"
+        )
+    if of_it:
+        raise Refusal(f"{min(of_it)} makes no environments: install python{wanted}-venv (Debian)")
+    have = sorted({words[0] for words in said.values() if words}, key=_numbers)
+    packed = [version for version in have if tuple(_numbers(version)) >= _OLDEST]
+    again = f", or pack again by `make pack PYTHON=python{packed[0]}` and the same CONFIG" if packed else ""
     raise Refusal(
-        f"the packages are for Python {wanted}, and here is {have}: install Python {wanted}, or pack again in a fresh clone "
-        f"by `make pack PYTHON=python{'.'.join(have.split('.')[:2])}` and the same CONFIG"
+        f"the packages are for Python {wanted}, and here is {', '.join(have)}: install Python {wanted}{again}"
     )
 
 

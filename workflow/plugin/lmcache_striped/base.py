@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -63,11 +64,29 @@ def ended(futures: Iterable[Future[T]]) -> list[T]:
 
 def leading_present(keys: Sequence[bytes], ask: Callable[[Sequence[bytes]], list[bool]]) -> int:
     """How many leading keys are there. ask: whether each of some keys is; further ones are not asked for when one is not."""
-    for start in range(0, len(keys), _EXISTS_BATCH):
-        batch = keys[start : start + _EXISTS_BATCH]
-        if (present := leading_true(ask(batch))) < len(batch):
-            return start + present
-    return len(keys)
+    return leading_present_of_each([keys], ask)[0]
+
+
+def leading_present_of_each(
+    prompts: Sequence[Sequence[bytes]], ask: Callable[[Sequence[bytes]], list[bool]]
+) -> list[int]:
+    """leading_present of several prompts, which are asked for together."""
+    found = [0] * len(prompts)
+    going_on = [number for number, keys in enumerate(prompts) if keys]
+    while going_on:
+        pieces = {
+            number: prompts[number][found[number] : found[number] + _EXISTS_BATCH] for number in going_on
+        }
+        flags = iter(ask([key for piece in pieces.values() for key in piece]))
+        present = {number: leading_true([*islice(flags, len(piece))]) for number, piece in pieces.items()}
+        for number, leading in present.items():
+            found[number] += leading
+        going_on = [
+            number
+            for number, piece in pieces.items()
+            if present[number] == len(piece) and found[number] < len(prompts[number])
+        ]
+    return found
 
 
 def leading_true(flags: Sequence[bool]) -> int:

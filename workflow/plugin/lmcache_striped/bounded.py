@@ -21,9 +21,10 @@ class BoundedConnector(StripedConnector):
         self.bound = bound
         super().__init__(endpoints, *arguments, **options)
 
-    def count_present(self, keys: Sequence[bytes]) -> int:
-        found = super().count_present(keys)
-        self.bound.looked_for(keys, found)
+    def count_present_of_each(self, prompts: Sequence[Sequence[bytes]]) -> list[int]:
+        found = super().count_present_of_each(prompts)
+        for keys, present in zip(prompts, found, strict=True):
+            self.bound.looked_for(keys, present)
         return found
 
     def present(self, keys: Sequence[bytes]) -> list[bool]:

@@ -153,7 +153,14 @@ class StripedCache:
 
     def count_present(self, keys: Sequence[bytes]) -> int:
         """How many leading chunks are there; 0 when the store fails."""
-        return self._tried(lambda: self._lookups.count_present(self._own(keys)), 0)
+        return self.count_present_of_each([keys])[0]
+
+    def count_present_of_each(self, prompts: Sequence[Sequence[bytes]]) -> list[int]:
+        """count_present of several prompts, which are asked for together."""
+        return self._tried(
+            lambda: self._lookups.count_present_of_each([self._own(keys) for keys in prompts]),
+            [0] * len(prompts),
+        )
 
     def present(self, keys: Sequence[bytes]) -> list[bool]:
         """Whether each chunk is there; none is when the store fails."""

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .base import leading_present
+from .base import leading_present_of_each
 from .channels import Channel, ChannelConnector, Exchange, Lookup
 from .cluster import Cluster, PartlyLost
 from .deadline import Deadline, Endpoint
@@ -103,9 +103,15 @@ class StripedConnector(ChannelConnector):
         super().open()
 
     def count_present(self, keys: Sequence[bytes]) -> int:
+        return self.count_present_of_each([keys])[0]
+
+    def count_present_of_each(self, prompts: Sequence[Sequence[bytes]]) -> list[int]:
+        """count_present of several prompts, which are asked for together."""
         with self._calling():
-            deadline = Deadline(self._timeout_s, commands=len(keys))
-            return self._served(leading_present(keys, lambda batch: self._present(batch, deadline)))
+            deadline = Deadline(self._timeout_s, commands=sum(map(len, prompts)))
+            return self._served(
+                leading_present_of_each(prompts, lambda batch: self._present(batch, deadline))
+            )
 
     def present(self, keys: Sequence[bytes]) -> list[bool]:
         """Whether each chunk is there, leading or not."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -20,11 +20,11 @@ import numpy as np
 from .estimates import Curve
 from .gate_counts import LOAD, PROMPT, Compared, GateCounts, decided_line, took_line
 from .gpu_work import GpuWork, Prompt
+from .remembered import Remembered
 from .store_work import Load, StoreWork
 
 OFF, TTFT, THROUGHPUT = OBJECTIVES = ("off", "ttft", "throughput")
 _LEAST_GAIN = 0.02  # of the seconds to compute all, for a load to be worth it
-_LEFT, _LEFT_S = 1 << 16, 60.0
 _PROBE_BYTES, _PROBE_SHARE, _PROBED = 32 << 20, 0.03, 64
 _PROMISE_S = 1.0
 _UNTOLD_S = 5.0
@@ -99,7 +99,7 @@ class Gate:
         self._warned = self._warned_off = False
         self._store, self._gpu = StoreWork(chunk_bytes, warm_bytes), GpuWork()
         self._lock, self._compared = threading.Lock(), Compared()
-        self._left: OrderedDict[Hashable, float] = OrderedDict()
+        self._left, self._found = Remembered(), Remembered()
         self._unloaded: deque[Hashable] = deque(maxlen=_PROBED)
         self._decided: deque[tuple[int, int]] = deque(maxlen=_DECIDED)
         self._probe_from_s = float("-inf")
@@ -152,6 +152,12 @@ class Gate:
             self._tell(decision.told)
         return decision
 
+    def has_found(self, keys: Sequence[Hashable]) -> bool:
+        """Whether lookups of the last minute have found all of these, one at least, and none has been loaded since."""
+        with self._lock:
+            now = self._clock()
+            return bool(keys) and all(self._found.has(key, now) for key in keys)
+
     def load_waits(self, keys: Sequence[Hashable], size: int) -> Load:
         """These chunks, of `size` bytes together, wait to be loaded."""
         with self._lock:
@@ -168,6 +174,7 @@ class Gate:
         with self._lock:
             now, prompt = self._clock(), load.lookup
             self._store.ends(load, now, whole)
+            self._found.forget(load.keys)
             self._probe_from_s = now
             if isinstance(prompt, Prompt):
                 prompt.loaded_s = now
@@ -194,8 +201,7 @@ class Gate:
             if keys and size:
                 self._store.chunk_bytes = size // len(keys)
             for key in keys:
-                since_s = self._left.get(key)
-                found.append(since_s is not None and now - since_s < _LEFT_S)
+                found.append(self._left.has(key, now))
                 prompt = self._gpu.saved(key, now)
                 if prompt is not None and prompt.predicted_s > 0:
                     told.append((PROMPT, prompt.predicted_s + self._gpu.lag_s, now - prompt.since_s))
@@ -333,13 +339,10 @@ class Gate:
         gpu.begins(prompt)
         if found:
             self._store.promise(keys[:found], now + _PROMISE_S + 2 * load_s, prompt)
-        if self._left:
-            for key in keys:
-                self._left.pop(key, None)
-        self._left.update(dict.fromkeys(keys[found:present], now))
+        self._found.add(keys[:found], now)
+        self._left.forget(keys)
+        self._left.add(keys[found:present], now)
         self._unloaded.extend(keys[found:present][:_PROBED])
-        while len(self._left) > _LEFT:
-            self._left.popitem(last=False)
         self._decided.append((found, present))
 
     def _tell_took(self, took: tuple[str, float, float] | None) -> None:

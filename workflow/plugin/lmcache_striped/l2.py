@@ -11,12 +11,12 @@ lmcache/v1/distributed/l2_adapters/native_connector_l2_adapter.py (LMCache 0.5).
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,8 @@ class StripedL2:
     """A StripedCache under LMCache's interface. Closes it in the end. Safe to use from several threads.
 
     warn: is told in a line when saves are dropped; note, what the gate decided; the cache's own `report`, when a lookup or a load
-    failed in a way that the cache does not know. Lookups have a thread of their own, and every load that goes on at once; a lookup
-    finds leading chunks only, which is what a prefix cache asks for, and of these what the gate finds worth loading (gate.py), besides
+    failed in a way that the cache does not know. Lookups and deletions have a thread of their own, and every load that goes on at once; a
+    lookup finds leading chunks only, which is what a prefix cache asks for, and of these what the gate finds worth loading (gate.py), besides
     those that LMCache's own pool has. Raises UserError.
     """
 
@@ -59,6 +59,7 @@ class StripedL2:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._completed: list[Completion] = []
+        self._asked: list[tuple[int, Columns]] | None = None  # lookups that wait for their turn
         self._lookups = started(1, "striped-lookups")
         self._loads = started(cache.settings.loads_at_once, "striped-loads")
         self._descriptor: int | None = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -71,14 +72,31 @@ class StripedL2:
 
     def submit_batch_exists(self, keys: Sequence[str]) -> int:
         """Look for chunks; found are the leading ones, as far as it is worth loading them."""
+        number, columns = next(self._numbers), Columns.of(keys)
+        with self._lock:
+            if self._asked is None:
+                self._asked = []
+                self._lookups.submit(self._look, self._asked)
+            self._asked.append((number, columns))
+        return number
 
-        def look() -> list[bool]:
-            columns = Columns.of(keys)
-            names = [name.encode() for column in columns.names for name in column]
-            present = self.cache.count_present(names) // columns.rows
-            return columns.found(present if self._feed is None else self._found(self._feed, columns, present))
+    def _look(self, asked: list[tuple[int, Columns]]) -> None:
+        """Answer the lookups that came since the last were asked, all by one question to the store.
 
-        return self._submit(self._lookups, look)
+        Who waits for a reply gives up Python's lock, and in LMCache's busy server it takes milliseconds to come back.
+        """
+        with self._lock:
+            if self._asked is asked:
+                self._asked = None
+        names = [[name.encode() for column in columns.names for name in column] for _, columns in asked]
+        counts = functools.cache(lambda: tuple(self.cache.count_present_of_each(names)))
+        for place, (number, columns) in enumerate(asked):
+            self._end(number, functools.partial(self._worth, columns, counts, place))
+
+    def _worth(self, columns: Columns, counts: Callable[[], Sequence[int]], place: int) -> list[bool]:
+        """Of each key of a lookup whether it is found. counts: leading keys that are there, of every lookup that was asked with it."""
+        present = counts()[place] // columns.rows
+        return columns.found(present if self._feed is None else self._found(self._feed, columns, present))
 
     def _found(self, feed: GateFeed, columns: Columns, present: int) -> int:
         """How many leading chunks are found: those in LMCache's pool, which costs no load, and behind them what the gate finds."""
@@ -115,7 +133,7 @@ class StripedL2:
         chunks = list(dict.fromkeys(row_and_chunk(key)[1] for key in keys))
         waiting = feed.gate.load_waits(chunks, sum(array.size for array in arrays))
 
-        return lambda: feed.loaded(waiting, partial(self.cache.load, _names(keys), arrays))
+        return lambda: feed.loaded(waiting, functools.partial(self.cache.load, _names(keys), arrays))
 
     def submit_batch_set(self, keys: Sequence[str], buffers: Sequence[memoryview]) -> int:
         """Save chunks, which must not change until the task has ended; done when all of them are saved.
@@ -143,7 +161,9 @@ class StripedL2:
         return number
 
     def submit_batch_delete(self, keys: Sequence[str]) -> int:
-        """Delete chunks; found are those that were there."""
+        """Delete chunks; found are those that were there. Lookups that come later find none of them."""
+        with self._lock:
+            self._asked = None
         return self._submit(self._lookups, lambda: self.cache.delete(_names(keys)))
 
     def _were_left(self, keys: Sequence[str], buffers: Sequence[memoryview]) -> list[bool]:
@@ -179,19 +199,19 @@ class StripedL2:
 
     def _submit(self, threads: ThreadPoolExecutor, work: Callable[[], list[bool]]) -> int:
         number = next(self._numbers)
-
-        def run() -> None:
-            try:
-                found = work()
-            except Exception as error:  # a task that never ends would hold its request for ever
-                why = f"{type(error).__name__}: {error}"
-                self.cache.report(f"a lookup or load failed: {why}")
-                self._complete(number, False, why)
-            else:
-                self._complete(number, True, "", found)
-
-        threads.submit(run)
+        threads.submit(self._end, number, work)
         return number
+
+    def _end(self, number: int, work: Callable[[], list[bool]]) -> None:
+        """Do a task, and say that it has ended."""
+        try:
+            found = work()
+        except Exception as error:  # a task that never ends would hold its request for ever
+            why = f"{type(error).__name__}: {error}"
+            self.cache.report(f"a lookup or load failed: {why}")
+            self._complete(number, False, why)
+        else:
+            self._complete(number, True, "", found)
 
     def _complete(self, number: int, done: bool, why: str, found: list[bool] | None = None) -> None:
         with self._lock:
@@ -211,7 +231,7 @@ class StripedL2Client(StripedL2):
         settings = settings_from({f"{_PREFIX}.{key}": value for key, value in parameters.items()}, _PREFIX)
         self._logger.info("striped: %s", settings.loads_by)
         logs = (self._logger.error, self._logger.warning, self._logger.info)
-        report, warn, note = (partial(log, "striped: %s") for log in logs)
+        report, warn, note = (functools.partial(log, "striped: %s") for log in logs)
         super().__init__(StripedCache(settings, report, warn, note), warn, note)
         if self._feed is not None:
             follow_lmcache(self.pool, warn)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -32,7 +31,6 @@ from .gate_feed import GateFeed
 
 logger = init_logger(__name__)
 NAME = "striped"
-_PROMISED = 1 << 16
 
 Names = list[str]  # in the connector, `list` is one of its methods
 Objects = list[Any]
@@ -80,7 +78,6 @@ class StripedRemoteConnector(RemoteConnector):
         loads_in_step = not getattr(config, "enable_async_loading", False)
         tell, warn = (partial(log, "striped: %s") for log in (logger.info, logger.warning))
         self._feed = GateFeed.of(cache.settings, tell, warn, config.chunk_size, loads_in_step)
-        self._promised: OrderedDict[bytes, None] = OrderedDict()
 
     async def exists(self, key: Any) -> bool:
         return await self._aside(self.exists_sync, key)
@@ -97,14 +94,10 @@ class StripedRemoteConnector(RemoteConnector):
         return present if self._feed is None else self._found(self._feed, names, present)
 
     def _found(self, feed: GateFeed, names: Sequence[bytes], present: int) -> int:
-        if names and all(name in self._promised for name in names):
+        if feed.gate.has_found(names):
             return present
         feed.looked_up()
         found = feed.gate.decide(names, present).found
-        for name in names[:found]:
-            self._promised[name] = None
-        while len(self._promised) > _PROMISED:
-            self._promised.popitem(last=False)
         if probed := feed.gate.to_probe():
             room = [np.empty(self.full_chunk_size_bytes, np.uint8) for _ in probed]
             self._loop.call_soon_threadsafe(self._loop.run_in_executor, None, self._load, probed, room)
@@ -114,11 +107,7 @@ class StripedRemoteConnector(RemoteConnector):
         if self._feed is None:
             return self.cache.load(names, room)
         waiting = self._feed.gate.load_waits(names, sum(array.size for array in room))
-        try:
-            return self._feed.loaded(waiting, partial(self.cache.load, names, room))
-        finally:
-            for name in names:
-                self._promised.pop(name, None)
+        return self._feed.loaded(waiting, partial(self.cache.load, names, room))
 
     async def batched_async_contains(self, lookup_id: str, keys: Sequence[Any], pin: bool = False) -> int:
         return await self._aside(self.batched_contains, keys)

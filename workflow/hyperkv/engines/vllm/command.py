@@ -28,6 +28,7 @@ _QUIET = {
     "LMCACHE_DISABLE_BANNER": "1",
     "HF_HUB_OFFLINE": "1",
 }
+_RANKS_ON_LOOPBACK = {"VLLM_HOST_IP": "127.0.0.1", "NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"}
 
 
 def settings_of(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def variables(
 ) -> dict[str, str]:
     """Environment variables of vLLM and of an LMCache server.
 
-    PYTHONHASHSEED makes LMCache's keys the same in every process; VLLM_SERVER_DEV_MODE offers
+    Ranks talk to one another on loopback. PYTHONHASHSEED makes LMCache's keys the same in every process; VLLM_SERVER_DEV_MODE offers
     /reset_prefix_cache. On a CPU every scenario computes on all cores: left alone, vLLM keeps one for itself, and two with a
     connector where there are more. metrics_dir: where LMCache, in another process, leaves its counters for /metrics.
     cores: of each rank on a CPU, as vLLM reads them (gpus.own_cores); None for all.
@@ -137,4 +138,6 @@ def variables(
         found["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
     if cores is not None:
         found["VLLM_CPU_OMP_THREADS_BIND"] = cores
+    if tensor_parallel_of(settings) > 1:
+        found |= _RANKS_ON_LOOPBACK
     return found | settings["environment"]
