@@ -92,15 +92,15 @@ def test_runs_of_another_model_or_gpu_or_without_single_requests_are_refused(tmp
     by_name = {folder.name: folder for folder in KEPT}
     with refused("single requests of qwen3-32b: the file is of llama-3.1-8b, llama-3.2-1b"):
         command(
-            fit_singles, "--runs", by_name["2026-11-28-qwen3-32b-fp8"], "--gpu", "config/gpus/h100.yaml",
+            fit_singles, "--runs", by_name["2026-11-29-documents"], "--gpu", H200,
             "--out", tmp_path / "mine.yaml",
         )  # fmt: skip
     with refused("no file of break_even.gpus is of NVIDIA H100 80GB HBM3"):
         command(
-            fit_singles, "--runs", by_name["2026-11-28-house"], "--gpu", H200, "--out", tmp_path / "m.yaml"
+            fit_singles, "--runs", by_name["2026-11-28-server"], "--gpu", H200, "--out", tmp_path / "m.yaml"
         )
     with refused("no single requests"):
-        command(fit_singles, "--runs", by_name["2026-11-28-qwen3-32b-fp8-documents"])
+        command(fit_singles, "--runs", Path("results/reference/laptop/2026-11-28"))
     assert not list(tmp_path.iterdir())
 
 

@@ -26,5 +26,5 @@ def test_a_run_of_replay_and_one_that_compares_nothing_have_no_row():
         "| all",
     ]
     assert lines[2].split(" | ")[3:] == lines[3].split(" | ")[3:]
-    assert " | 4 of 4, -14 to +2 % | " in lines[2]
+    assert " | 4 of 4, -11 to +3 % | " in lines[2]
     assert len(table([], GPUS).splitlines()) == 2
