@@ -58,7 +58,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: .venv/other help run stores layers tune array ladder pairs bits decide kvrocks kvrocks-patched kvrocks-deps pack test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
+.PHONY: help run stores layers tune array ladder pairs bits decide kvrocks kvrocks-patched kvrocks-deps pack test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
 
 help:
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -203,6 +203,7 @@ site: .venv/dev ## the documentation, results/site/index.html
 lint: .venv/dev ## format, imports, types, rules
 	@$(ACTIVATE) ruff check . && ruff format --check . && lint-imports --no-logo && mypy && snakefmt --check Snakefile workflow/rules && snakemake --lint
 
+.PHONY: .venv/other
 .venv/other:
 
 .venv/installed: requirements.txt $(OTHER_VENV)

@@ -117,7 +117,7 @@ def load_rows(run: KeptRun) -> pd.DataFrame:
     cells = cells_table(records)
     first = cells[cells["valid"].astype(bool)].drop_duplicates(["scenario", "load"])
     rows = cell_ratios(cells).merge(first, on=["scenario", "load"])
-    rows["gate"] = rows["scenario"].map(gates)
+    rows = rows.copy().assign(gate=rows["scenario"].map(gates))
     from_ssd = (
         rows["tier"].eq("ssd") & rows["served_from"].str.contains("ssd") & ~rows["scenario"].isin(shaped)
     )
