@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
-from snakemake.utils import update_config
 
 from tests.kept import LAPTOP, kept, spread_out
 from workflow.hyperkv.records.kept_run import read_run
 from workflow.hyperkv.records.record_file import Identity, write_records
 from workflow.hyperkv.run.asked import Asked
 from workflow.hyperkv.run.keep_run import figures_of, measured, used
-from workflow.hyperkv.run.stages import Stages
+from workflow.hyperkv.run.stages import Stages, merged
 
 BASE = ("config/scenarios.yaml", "config/config.yaml")
 
@@ -36,10 +35,7 @@ def keep(results: Path, out: Path, *options: object) -> subprocess.CompletedProc
 
 def defaults() -> dict[str, Any]:
     """The configuration that ships with the project."""
-    configuration: dict[str, Any] = {}
-    for path in BASE:
-        update_config(configuration, yaml.safe_load(Path(path).read_text()))
-    return configuration
+    return merged(map(Path, BASE), "BASE", "name the project's own files")
 
 
 def left(records: Iterable[Mapping[str, Any]], results: Path) -> list[Path]:

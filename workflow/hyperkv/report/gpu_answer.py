@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from ...plugin.lmcache_striped.gate import OFF, TTFT
 from ..predict.single_requests import of_pool
 from ..recommend.recommendation_text import number
 from ..records.hardware import short_gpu
@@ -21,7 +22,6 @@ from ..tables.methods.over_recompute import cell_ratios, measured_break_even, si
 MODELS = Path("config/models")
 _GROUP = ["gpu", "model", "kv_dtype", "gpus"]
 PAYS, LOSES, UNDECIDED, LOADS, NEEDS = "pays", "loses", "undecided", "loads", "needs"
-OFF, TTFT = "off", "ttft"  # gates
 _NEARLY = 0.9  # of a prompt's tokens; the rest is computed, as of a chunk that is not full
 Groups = dict[tuple[str, ...], "Group"]
 
@@ -113,7 +113,7 @@ def load_rows(run: KeptRun) -> pd.DataFrame:
     records = run.of("cell")
     own = {record["scenario"]: record["spec"]["scenario"] for record in records}
     shaped = {name for name, scenario in own.items() if scenario.get("shape")}
-    gates = {name: (scenario.get("gate") or OFF).replace(OFF, "") for name, scenario in own.items()}
+    gates = {name: scenario.get("gate", OFF) for name, scenario in own.items()}
     cells = cells_table(records)
     first = cells[cells["valid"].astype(bool)].drop_duplicates(["scenario", "load"])
     rows = cell_ratios(cells).merge(first, on=["scenario", "load"])
@@ -121,7 +121,7 @@ def load_rows(run: KeptRun) -> pd.DataFrame:
     from_ssd = (
         rows["tier"].eq("ssd") & rows["served_from"].str.contains("ssd") & ~rows["scenario"].isin(shaped)
     )
-    rows = rows[from_ssd & rows["rps_ratio"].notna() & rows["gate"].isin(["", TTFT])]
+    rows = rows[from_ssd & rows["rps_ratio"].notna() & rows["gate"].isin([OFF, TTFT])]
     return rows[rows["load"] == rows["load"].max()]
 
 
@@ -144,7 +144,7 @@ def _load_words(row: Mapping[str, Any]) -> dict[str, Any]:
     asked = [f"{row['load']:g} clients", row["workload"].split(",")[0].replace("_", " ")]
     return {
         "asked": ", ".join([*asked, *([f"DRAM pool of {pool / 2**30:g} GiB"] if pool else [])]),
-        "gate": row["gate"],
+        "gate": row["gate"] if row["gate"] != OFF else None,
         "rps": _with_range(row, "rps_ratio"),
         "ttft": _with_range(row, "ttft_ratio"),
     }
