@@ -18,9 +18,9 @@ from ..base.errors import UserError
 from ..base.options import Files, Words
 from ..config.models.experiment import Figures
 from ..records.frames import read_json, read_jsonl
-from ..records.hardware import uses_data_dir
 from ..records.kept_run import About, name_before_device, write_run
 from ..records.record_file import identity_in
+from ..records.scenario import uses_data_dir
 from ..records.upgrade import current
 from .asked import Asked
 from .stages import Stages, merged

@@ -7,12 +7,13 @@ from typing import Any
 
 from ...cells.cell import CellSpec, StoreWindow, frame, gate_evidence
 from ...cells.samples import Sample
-from ...connectors.gated import curve_in, gated
+from ...connectors.gated import curve_in
 from ...connectors.vllm_own import OFFLOADING
 from ...machine.meters import Energy
 from ...records.effective import Effective
 from ...records.evidence import Evidence, not_saved, quotient, shape_evidence
 from ...records.kinds.cell import Cell, RequestColumns, Single, Values
+from ...records.scenario import gated
 from ...stores.base import DIRECT
 from ...stores.registry import bypasses_processes, store_class
 from ...workloads import Conversation

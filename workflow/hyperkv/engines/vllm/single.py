@@ -20,10 +20,11 @@ import requests
 
 from ...base import direct_http
 from ...cells.cell import CellSpec, frame
-from ...connectors.gated import curve_in, gated
+from ...connectors.gated import curve_in
 from ...records.effective import not_as_asked
 from ...records.evidence import quotient, served_from_ram
 from ...records.kinds.cell import Pass, Single
+from ...records.scenario import gated
 from ...stores.registry import store_class
 from . import aiperf, lmcache
 from .command import MODEL_NAME
