@@ -28,7 +28,6 @@ from workflow.hyperkv.config.models.engines import PAIRS
 from workflow.hyperkv.config.environments import (
     ENVIRONMENTS,
     LOADGEN_ENVIRONMENT,
-    made_model_dir,
     packaged,
     python_of,
     requirements_of,
@@ -37,9 +36,9 @@ from workflow.hyperkv.config.environments import (
 from workflow.hyperkv.config.plan import requested_gpus
 from workflow.hyperkv.config.scenarios import selected
 from workflow.hyperkv.run.stages import Stages
-from workflow.hyperkv.run.as_module import over_defaults, require_own_folder
 from workflow.hyperkv.run.asked import Asked
 from workflow.hyperkv.run.closing import closing_lines
+from workflow.hyperkv.run.configuration import over_defaults, require_own_folder
 from workflow.hyperkv.run.jobs import (
     asked_files,
     made_files,

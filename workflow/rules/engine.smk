@@ -41,7 +41,7 @@ rule make_model:
         engine=f"<build>/{STAGES.model_pair}/{STAGES.model_pair}.json",
         packaged=collect("<build>/{name}/wheels.tar", name=packaged(CONFIG) or []),
     output:
-        f"{made_model_dir(CONFIG)}/config.json",
+        STAGES.made_model,
     log:
         "<logs>/make_model.log",
     conda:

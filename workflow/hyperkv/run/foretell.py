@@ -45,7 +45,7 @@ from ..predict.request_time import REQUEST_S, break_even_gbps, hit_s, times_of_f
 from ..predict.single_requests import of_pool
 from ..records.scenario import gated
 from ..workloads.chunks import chain_keys
-from .stages import merged
+from .configuration import merged
 
 # As a run on an H200 took them (results/reference/h200/2026-11-29-gate-load), seconds: vLLM with its store, LMCache's server, a GB of dummy
 # weights on each GPU, the job besides, a load besides its requests, and each single request besides its answer.

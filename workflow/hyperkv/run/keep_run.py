@@ -23,7 +23,8 @@ from ..records.record_file import identity_in
 from ..records.scenario import uses_data_dir
 from ..records.upgrade import current
 from .asked import Asked
-from .stages import Stages, merged
+from .configuration import merged
+from .stages import Stages
 
 OF_AN_ENGINE, MOST = ("latency", "tier_tradeoff", "array", "sharing", "cost"), 3
 MEASURED = {
