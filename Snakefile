@@ -33,7 +33,6 @@ from workflow.hyperkv.config.environments import (
     requirements_of,
     weights_options,
 )
-from workflow.hyperkv.config.plan import requested_gpus
 from workflow.hyperkv.config.scenarios import selected
 from workflow.hyperkv.run.stages import Stages
 from workflow.hyperkv.run.asked import Asked
@@ -48,6 +47,7 @@ from workflow.hyperkv.run.jobs import (
     planned_places,
 )
 from workflow.hyperkv.run.provenance import begin_run, end_run, recall_code, settle_results
+from workflow.hyperkv.run.resources import JobResources
 from workflow.hyperkv.run.taking_up import take_up
 from workflow.hyperkv.stores.registry import looks
 from workflow.hyperkv.sweep.progress import write_plan

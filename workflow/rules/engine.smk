@@ -26,7 +26,7 @@ rule build_environment:
     conda:
         "../../envs/harness.yaml"
     resources:
-        gpu=gpus,
+        gpu=RESOURCES.gpus,
     params:
         code=code("build.build_environment", "build.preflight"),
         options=lambda wildcards: STAGES.environment_options(wildcards.environment),
