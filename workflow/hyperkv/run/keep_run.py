@@ -19,6 +19,7 @@ from ..config.models.experiment import Figures
 from ..records.frames import read_json, read_jsonl
 from ..records.identity import identity_of
 from ..records.kept_run import About, name_before_device, write_run
+from ..records.parity import differences
 from ..records.record_file import identity_in
 from ..records.scenario import uses_data_dir
 from ..records.upgrade import current
@@ -123,18 +124,11 @@ def _require_own(path: Path, records: Sequence[Mapping[str, Any]], name: str, as
         told["data_dir"] = spec["data_dir"]
     if made.spec == identity_of(told, made.code).spec:
         return
-    named = f"other contents of {', '.join(wanted.files)}"
-    differs = next(differences(spec, told), named if spec else "another configuration")
-    raise UserError(f"{path}: measured with {differs}; keep a run with the configuration that it had")
-
-
-def differences(one: Any, other: Any, key: str = "") -> Iterator[str]:
-    """'loadgen.timeout_s 60, and the configuration has 90' for each key in which two slices of a configuration differ."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for name in dict.fromkeys([*one, *other]):
-            yield from differences(one.get(name), other.get(name), f"{key}.{name}".lstrip("."))
-    elif one != other:
-        yield f"{key} {json.dumps(one)}, and the configuration has {json.dumps(other)}"
+    words = f"other contents of {', '.join(wanted.files)}" if spec else "another configuration"
+    for key, had, has in differences(spec, told) if spec else ():
+        words = f"{key} {json.dumps(had)}, and the configuration has {json.dumps(has)}"
+        break
+    raise UserError(f"{path}: measured with {words}; keep a run with the configuration that it had")
 
 
 def commits_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
