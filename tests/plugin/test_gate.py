@@ -159,6 +159,17 @@ def test_nothing_is_probed_while_something_is_loaded_or_nothing_was_left():
     assert gate.to_probe()
 
 
+def test_nothing_is_probed_once_what_was_found_has_been_loaded_since():
+    """A request's load tells as much, and one that comes meanwhile would wait for the probe."""
+    gate, clock = knowing(TOO_SLOW)
+    gate.decide(keys_of("a", 20), 20)
+    load(gate, clock, keys_of("by the side", 20), WORTH_IT)
+    assert gate.decide(keys_of("b", 20), 20).found == 20
+    load(gate, clock, keys_of("b", 20), WORTH_IT)
+    clock.now += 100
+    assert gate.to_probe() == []
+
+
 @pytest.mark.parametrize("objective", ["ttft", "throughput"])
 def test_without_a_curve_all_is_found_and_that_is_said_once(objective):
     said: list[str] = []

@@ -176,6 +176,7 @@ class Gate:
             self._found.forget(load.keys)
             self._probe_from_s = now
             if isinstance(prompt, Prompt):
+                self._unloaded.clear()
                 prompt.loaded_s = now
                 if not self._blocking:
                     prompt.ready_s = now
@@ -216,7 +217,7 @@ class Gate:
         return found
 
     def to_probe(self) -> list[Hashable]:
-        """Chunks that were left and are worth a load by the side, to learn how fast the store is by now; mostly none.
+        """Chunks that were left since the last load and are worth one by the side, to learn how fast the store is by now; mostly none.
 
         They take at most _PROBE_SHARE of the store's time, and are asked for while nothing else is loaded. The first ones are asked
         for at once, so that no request pays for a store whose speed is not known.
@@ -225,8 +226,7 @@ class Gate:
             now = self._clock()
             if not self._unloaded or not self._store.chunk_bytes or not self._store.idle:
                 return []
-            count = max(1, _PROBE_BYTES // self._store.chunk_bytes)
-            keys = list(self._unloaded)[-count:]
+            keys = list(self._unloaded)[-max(1, _PROBE_BYTES // self._store.chunk_bytes) :]
             pause_s = (
                 float(self._store.seconds_by_count(keys)[-1]) / _PROBE_SHARE
                 if self._store.known
