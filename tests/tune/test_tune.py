@@ -123,7 +123,11 @@ def test_another_search_runs_again(checkout, change):
 
 
 def test_nothing_runs_again_but_what_uses_the_code_that_was_edited(checkout):
-    for name, jobs in (("figures/tune", {"draw_tune"}), ("tables/tune", JOBS - SEARCH), ("stores/valkey", JOBS)):
+    for name, jobs in (
+        ("figures/tune", {"draw_tune"}),
+        ("tables/tune", JOBS - SEARCH),
+        ("stores/valkey", JOBS),
+    ):
         with (checkout / f"workflow/hyperkv/{name}.py").open("a") as file:
             file.write("CHANGED = True\n")
         assert checkout.planned("tune") == jobs
