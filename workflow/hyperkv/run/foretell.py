@@ -30,7 +30,6 @@ from ..cells.samples import window_values
 from ..config.config import checked
 from ..config.plan import sweep_spec
 from ..config.scenarios import loads_of, selected
-from ..connectors.gated import gated
 from ..engines.replay.clients import replay
 from ..engines.replay.gating import Gating, curve_points
 from ..engines.replay.modelled import Device, PooledTiers
@@ -44,8 +43,9 @@ from ..models.gpus import kv_pieces
 from ..predict.break_even_text import required_words
 from ..predict.request_time import REQUEST_S, break_even_gbps, hit_s, times_of_full_hit
 from ..predict.single_requests import of_pool
+from ..records.scenario import gated
 from ..workloads.chunks import chain_keys
-from .stages import merged
+from .configuration import merged
 
 # As a run on an H200 took them (results/reference/h200/2026-11-29-gate-load), seconds: vLLM with its store, LMCache's server, a GB of dummy
 # weights on each GPU, the job besides, a load besides its requests, and each single request besides its answer.
