@@ -57,7 +57,11 @@ class Tier:
 
 
 class Tiers(Protocol):
-    """What the engine looks for, loads and saves; see RealTiers. chunk_bytes: of one chunk."""
+    """What the engine looks for, loads and saves; see RealTiers. chunk_bytes: of one chunk.
+
+    computing, computed, answered: it is told of chunks of a request when the step begins that computes them to their end, when that ends, and when
+    the request is answered, then of all that it has used.
+    """
 
     chunk_bytes: int
 
@@ -71,8 +75,17 @@ class Tiers(Protocol):
 
     def save(self, keys: Sequence[bytes]) -> float: ...
 
+    def computing(self, keys: Sequence[bytes]) -> None:
+        return
 
-class RealTiers:
+    def computed(self, keys: Sequence[bytes]) -> None:
+        return
+
+    def answered(self, keys: Sequence[bytes]) -> None:
+        return
+
+
+class RealTiers(Tiers):
     """Tiers in order of speed; a chunk is loaded from the first that has it and copied up to those above.
 
     max_chunks: chunks of the longest context, the size of the receiving buffer. Received bytes are compared
