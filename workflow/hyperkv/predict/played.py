@@ -19,7 +19,7 @@ from ..connectors.gated import gated
 from ..engines.replay.clients import replay
 from ..engines.replay.gating import Gating, curve_points
 from ..engines.replay.modelled import Device, PooledTiers
-from ..engines.replay.pools import PERIOD_S, WATERMARK, LruPool, ServerPool
+from ..engines.replay.pools import PERIOD_S, RATIO, WATERMARK, LruPool, ServerPool
 from ..engines.replay.request import KeyedConversation, ReplayResult, ReplaySettings, VirtualClock
 from ..engines.vllm.command import settings_of
 from ..engines.vllm.lmcache import SERVED, buffer_bytes
@@ -51,7 +51,7 @@ class Play:
     gbps: float
     buffer_bytes: int | None = None
 
-    def requests(self, since_s: float = 0.0) -> ReplayResult:
+    def requests(self, since_s: float = -PERIOD_S / 2) -> ReplayResult:
         """The requests of the cell. since_s: when LMCache's server looked at its pool before the first one, in (-1, 0]. Raises UserError."""
         cell, clock = self.cell, VirtualClock()
         settings, scenario = settings_of(cell.spec), cell.scenario
@@ -80,7 +80,7 @@ class Play:
                 staging_bytes=1 << 50,
                 save_decode_cache=scenario["save_decode_cache"],
                 prefix_caching=settings["prefix_caching"],
-                plans_ahead=True,
+                like_vllm=True,
             ),
             tiers,
             gating=gating,
@@ -100,7 +100,20 @@ class Play:
             return LruPool(pool // chunk_bytes)
         room = self.buffer_bytes or buffer_bytes(scenario, staging)
         watermark = pool / room if pool < room else WATERMARK
-        return ServerPool(room // chunk_bytes, clock, watermark, since_s)
+        return ServerPool(
+            room // chunk_bytes, clock, watermark, since_s, self._left(room, watermark, since_s)
+        )
+
+    def _left(self, room: int, watermark: float, since_s: float) -> int:
+        """Chunks that single requests and earlier loads left in the pool of LMCache's server, which keeps of many between watermark and a fifth less."""
+        cell, chunk = self.cell, self.cell.scenario["chunk_tokens"]
+        latency = cell.spec["latency"]
+        emptied = cell.scenario["page_cache"] == "evict" and not of_pool(cell.scenario)
+        alone = (
+            0 if emptied else latency["prompts"] * sum(tokens // chunk for tokens in latency["prompt_tokens"])
+        )
+        most = int(room * watermark * (1 + RATIO * since_s / PERIOD_S)) // cell.share.stored_bytes(chunk)
+        return min(alone, most) if cell.load == cell.spec["loads"][0] else most
 
     def _device(self) -> Device:
         """What is below the pool."""

@@ -71,7 +71,6 @@ class ReplayEngine:
         self._unstaged: deque[bytes] = deque()
         self._staged_bytes = 0
         self._unsaved: set[bytes] = set()
-        self._computing: list[Sequence[bytes]] = []
         self._began_s = self._ended_s = -1.0
         self._clock, self._gating = clock, gating
         self._looked_s = 0.0
@@ -126,7 +125,7 @@ class ReplayEngine:
     def admit(self) -> None:
         """Take in what waits, as far as there are HBM blocks for it."""
         settings = self._settings
-        while self._waiting and self._in_flight() < settings.max_num_seqs:
+        while self._waiting and self._in_flight() < settings.max_num_seqs and self._is_due():
             request = self._waiting[0]
             total = request.prompt_tokens + request.answer_tokens
             allocation = self._hbm.allocate(
@@ -147,6 +146,14 @@ class ReplayEngine:
                 self._to_load.append(request)
             else:
                 self._look(self._gating, request)
+
+    def _is_due(self) -> bool:
+        """Whether the request that waits first has been considered: with like_vllm when a step was planned that had room for it."""
+        if not self._settings.like_vllm or not (self._step or self._prefilling or self._decoding):
+            return True
+        planned_s = self._now if self._step is None else self._began_s
+        left = sum(request.prompt_tokens - request.context_tokens for request in self._prefilling)
+        return self._waiting[0].arrival_s <= planned_s and left < 2 * self._settings.max_num_batched_tokens
 
     def _look(self, gating: Gating, request: Request) -> None:
         keys = request.loadable(self._settings.chunk_tokens)
@@ -256,7 +263,7 @@ class ReplayEngine:
             self.totals.save_stall_s += self._now - self._stalled_since
             self._stalled_since = None
         budget = self._settings.max_num_batched_tokens - len(self._decoding)
-        ahead = self._settings.plans_ahead and self._ended_s == self._now
+        ahead = self._settings.like_vllm and self._ended_s == self._now
         prefills = share_out(self._prefilling, budget, self._began_s if ahead else self._now)
         if not prefills and not self._decoding:
             prefills = share_out(self._prefilling, budget, self._now)
@@ -272,25 +279,21 @@ class ReplayEngine:
         looked_s, self._looked_s = self._looked_s, 0.0
         self._step = (self._now + looked_s + seconds, prefills, list(self._decoding))
         if self._tiers is not None:
-            chunk, answers = self._settings.chunk_tokens, self._settings.save_decode_cache
-            parts = [*prefills, *((request, 1) for request in self._decoding)]
-            self._computing = [keys for each, new in parts if (keys := each.completed(new, chunk, answers))]
-            for keys in self._computing:
-                self._tiers.computing(keys)
+            for request, new in [*prefills, *((each, 1) for each in self._decoding)]:
+                self._tiers.computing(request.completed(new, self._settings))
 
     def _end_step(self) -> None:
         assert self._step is not None
         _, prefills, decodes = self._step
         self._step, self._ended_s = None, self._now
-        if self._tiers is not None:
-            for keys in self._computing:
-                self._tiers.computed(keys)
         for request, new in prefills:
             request.context_tokens += new
             request.computed_tokens += new
             if not request.in_prefill:
                 self._prefilling.remove(request)
                 self._first_token(request)
+            elif self._settings.like_vllm:
+                self._commit_and_save(request, request.context_tokens)
         for request in decodes:
             request.context_tokens += 1
             request.generated_tokens += 1

@@ -95,9 +95,9 @@ class ModelTiers(Tiers):
 class PooledTiers(ModelTiers):
     """A pool that every chunk goes through, above a modelled store or none.
 
-    pool: which chunks it holds (pools.py). has_store: without one only the device's chunk_s counts. A chunk takes chunk_s to load from either. It is in
-    the pool when the step that computed it ends, pinned, so that the engine's copy is all that this takes, and in the store when the device has
-    written it, which holds back no load here.
+    pool: which chunks it holds (pools.py). has_store: without one only the device's chunk_s counts. A chunk takes chunk_s to load from either. What is
+    saved is in the pool at once, pinned, so that the engine's copy is all that this takes, and in the store when the device has written it, which
+    holds back no load here.
     """
 
     def __init__(
@@ -142,26 +142,23 @@ class PooledTiers(ModelTiers):
         self._pool.read(wanted, self._clock() + seconds)
         return Load(seconds, len(wanted), {"dram": len(wanted) - len(stored), "store": len(stored)})
 
-    def save(self, keys: Sequence[bytes]) -> float:
-        """They are in the pool already."""
-        return 0.0
-
     def computing(self, keys: Sequence[bytes]) -> None:
         """A step that will have computed chunks of a prompt begins."""
         self._pool.reserve(keys)
 
-    def computed(self, keys: Sequence[bytes]) -> None:
-        """It has ended: they are in the pool, and from there written to the store meanwhile."""
+    def save(self, keys: Sequence[bytes]) -> float:
+        """Into the pool, and from there to the store meanwhile."""
         for key in self._pool.admit(keys):
             if self._has_store and key not in self._written_s:
                 begins_s = max(self._writing_until_s, self._clock())
                 self._writing_until_s = begins_s + self.chunk_bytes / self._device.write_gbps / 1e9
                 self._written_s[key] = self._writing_until_s
                 self._pool.read([key], self._writing_until_s)
+        return 0.0
 
     def answered(self, keys: Sequence[bytes]) -> None:
         """A request of these chunks is over."""
-        self._pool.use(keys)
+        self._pool.done(keys)
 
 
 def _leading(keys: Sequence[bytes], held: Callable[[bytes], bool]) -> int:

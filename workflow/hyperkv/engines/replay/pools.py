@@ -36,6 +36,10 @@ class LruPool:
             if key in self._read_until_s:
                 self._read_until_s.move_to_end(key)
 
+    def done(self, keys: Sequence[bytes]) -> None:
+        """A request of these chunks is over."""
+        self.use(keys)
+
     def reserve(self, keys: Sequence[bytes]) -> None:
         """Chunks of one prompt are about to be saved."""
 
@@ -68,13 +72,19 @@ class ServerPool(LruPool):
 
     Once a second, where `watermark` of its room is taken, a fifth of its chunks go: those used least recently that nobody reads or saves.
     Nothing else makes room. What is saved takes its room when it is reserved, all that is not there or nothing. What comes from a store takes room
-    while it is loaded, and goes then. since_s: of the clock, when it last looked before it.
+    while it is loaded, and goes then. since_s: of the clock, when it last looked. left: chunks that are there to begin with, which nobody asks for.
     """
 
     def __init__(
-        self, most: int, clock: Callable[[], float], watermark: float = WATERMARK, since_s: float = 0.0
+        self,
+        most: int,
+        clock: Callable[[], float],
+        watermark: float = WATERMARK,
+        since_s: float = 0.0,
+        left: int = 0,
     ):
         super().__init__(most)
+        self._read_until_s.update({b"left %d" % number: 0.0 for number in range(left)})
         self._clock, self._watermark, self._looked_s = clock, watermark, since_s
         self._coming: set[bytes] = set()
         self._loading: list[tuple[float, int]] = []
@@ -89,6 +99,10 @@ class ServerPool(LruPool):
     def use(self, keys: Sequence[bytes]) -> None:
         self._go_on()
         super().use(keys)
+
+    def done(self, keys: Sequence[bytes]) -> None:
+        self._coming.difference_update(keys)  # those that a gate has left, and the store has
+        self.use(keys)
 
     def reserve(self, keys: Sequence[bytes]) -> None:
         self._go_on()

@@ -26,8 +26,8 @@ class ReplaySettings:
     """The engine's own settings; sizes in tokens and bytes.
 
     block_tokens: HBM block. hbm_blocks: KV capacity of HBM. chunk_tokens: a multiple of block_tokens.
-    staging_bytes: pool for saves. staging_full: "wait" or "drop". plans_ahead: a step is planned when the one before it begins, as by
-    vLLM's asynchronous scheduling; what becomes ready meanwhile comes with the step after that.
+    staging_bytes: pool for saves. staging_full: "wait" or "drop". like_vllm: a step is planned when the one before it begins, and with it
+    what waits is considered if it has room; what is ready by then comes with it; what a step computed is saved after it.
     """
 
     block_tokens: int
@@ -39,7 +39,7 @@ class ReplaySettings:
     staging_full: str = "wait"
     save_decode_cache: bool = True
     prefix_caching: bool = True
-    plans_ahead: bool = False
+    like_vllm: bool = False
 
     def require_room(self, conversations: Sequence[KeyedConversation], chunk_bytes: int | None) -> None:
         """That HBM holds every context, and the staging pool a chunk. Raises UserError naming the key."""
@@ -109,10 +109,11 @@ class Request:
         """Keys of the whole chunks past the HBM hit that could serve prompt tokens other than the last one."""
         return self.chunk_keys[self.hbm_hit_tokens // chunk_tokens : (self.prompt_tokens - 1) // chunk_tokens]
 
-    def completed(self, new: int, chunk_tokens: int, answers: bool) -> Sequence[bytes]:
-        """Keys of the chunks that its next tokens complete, so many of them; without answers those of the prompt alone."""
-        end = self.context_tokens + new if answers else min(self.context_tokens + new, self.prompt_tokens)
-        return self.chunk_keys[self.context_tokens // chunk_tokens : end // chunk_tokens]
+    def completed(self, new: int, settings: ReplaySettings) -> Sequence[bytes]:
+        """Keys of the chunks that its next tokens, so many of them, complete and that are to be saved."""
+        chunk, end = settings.chunk_tokens, self.context_tokens + new
+        kept = end if settings.save_decode_cache else min(end, self.prompt_tokens)
+        return self.chunk_keys[self.context_tokens // chunk : kept // chunk]
 
     @property
     def sample(self) -> Sample:

@@ -59,8 +59,7 @@ class Tier:
 class Tiers(Protocol):
     """What the engine looks for, loads and saves; see RealTiers. chunk_bytes: of one chunk.
 
-    computing, computed, answered: it is told of chunks of a request when the step begins that computes them to their end, when that ends, and when
-    the request is answered, then of all that it has used.
+    computing, answered: told of the chunks of a request that a step computes to their end, when it begins, and of all that it has used when it is over.
     """
 
     chunk_bytes: int
@@ -76,9 +75,6 @@ class Tiers(Protocol):
     def save(self, keys: Sequence[bytes]) -> float: ...
 
     def computing(self, keys: Sequence[bytes]) -> None:
-        return
-
-    def computed(self, keys: Sequence[bytes]) -> None:
         return
 
     def answered(self, keys: Sequence[bytes]) -> None:
