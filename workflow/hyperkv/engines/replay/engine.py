@@ -7,15 +7,13 @@ Time is virtual. Two resources advance it, each doing one thing at a time:
 * the **GPU**, in steps as vLLM schedules them: every request that decodes gets one token, the rest of `max_num_batched_tokens` goes to
   prompts in the order in which they became ready. `GpuModel.step_s` says how long a step takes; its figures were measured (config/gpus).
 * the **channel** between the engine and the tiers below HBM, one load or save at a time. Each is executed for real, on this machine, when
-  its virtual turn comes; the wall time it took, plus the modelled copy between host and GPU, is how long it lasts in virtual time. Loads go
-  before waiting saves; nothing is interrupted.
+  its virtual turn comes; the wall time it took, plus the modelled copy to or from the GPU, is its virtual time. Loads go before saves.
 
 A request arrives, waits for HBM blocks for its whole context and answer, takes its longest prefix from HBM, then its longest further prefix
 of whole chunks from the tiers (one lookup and load on the channel), computes the rest, emits its first token at the end of the step that
 computes the last prompt token, then one token a step. The last prompt token is always computed. After the first token the prompt's new
 whole chunks are saved, after the last token those of the answer (`save_decode_cache`). A save waits in a staging pool of `staging_bytes`;
-while it is full the GPU starts no step (`staging_full: wait`) or the chunk is not saved (`drop`). A chunk that is still in the staging pool
-is not found by a lookup.
+while it is full the GPU starts no step (`staging_full: wait`) or the chunk is not saved (`drop`). What is still in it is not found.
 
 With a gate (gating.py) the lookup is made when the request has its blocks, beside what the channel does: what it finds waits
 for the channel, and without anything worth loading the prompt is computed at once, by a step that begins when the lookup
@@ -265,10 +263,10 @@ class ReplayEngine:
         budget = self._settings.max_num_batched_tokens - len(self._decoding)
         ahead = self._settings.like_vllm and self._ended_s == self._now
         prefills = share_out(self._prefilling, budget, self._began_s if ahead else self._now)
-        if not prefills and not self._decoding:
+        if not (prefills or self._decoding):
             prefills = share_out(self._prefilling, budget, self._now)
-            if not prefills:
-                return
+        if not (prefills or self._decoding):
+            return
         self._began_s = self._now
         seconds = self._gpu.step_s(
             [(new, request.context_tokens) for request, new in prefills],
