@@ -40,8 +40,7 @@ class EngineError(UserError):
 class ServerCommand:
     """A server's command line, where its health and its counters are, its log, and the time it may take to start.
 
-    awaited: whether the next one starts when it is ready; else beside it, for one that waits for it itself. With a GPU vLLM
-    finds out what memory is free, and nothing else may start then.
+    awaited: whether the next one starts when it is ready; else beside it, for one that waits for it itself.
     """
 
     label: str

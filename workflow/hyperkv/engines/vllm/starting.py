@@ -119,10 +119,9 @@ def _engine(base: _Base, number: int) -> tuple[EngineServers, Held]:
     if offload.server is not None:
         argv = [python, "-c", lmcache.COMMAND, "server", *offload.server, *past_buffer(cell, base.built)]
         own_log = log.with_name(log.name + "-lmcache.log")
-        first = settings["device"] == "cuda"
-        commands += [
-            ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s, first)
-        ]
+        commands.append(
+            ServerCommand("lmcache server", argv, http_port, "/healthcheck", own_log, ready_s, awaited=False)
+        )
     for program in () if own is None else own.beside_engine(held):
         words = [f"{name}={value}" for name, value in program.environment.items()]
         argv = ["env", *words, python, *program.words]
