@@ -34,7 +34,7 @@ from .single_requests import of_pool
 MEMORY_GBPS = 17.0
 """10^9 bytes/s of a store in memory, as LMCache gets it."""
 _STEP_WORD, _STEP_TOKENS, _SEQUENCES = "--max-num-batched-tokens", 8192, 64
-_MOMENTS = 8  # between two looks of LMCache's server, at which a load may begin
+_MOMENTS = 4  # between two looks of LMCache's server, at which a load may begin
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,15 @@ class Play:
     gbps: float
     buffer_bytes: int | None = None
 
-    def requests(self, since_s: float = -PERIOD_S / 2) -> ReplayResult:
-        """The requests of the cell. since_s: when LMCache's server looked at its pool before the first one, in (-1, 0]. Raises UserError."""
+    def results(self) -> list[ReplayResult]:
+        """The requests of the cell, played once; from each of a few moments on where LMCache's server looks at a pool once a second, since a document
+        more or less depends on that. Raises UserError.
+        """
+        moments = _MOMENTS if has_server_pool(self.cell.scenario) else 1
+        return [self._result(-PERIOD_S * (number + 0.5) / moments) for number in range(moments)]
+
+    def _result(self, since_s: float) -> ReplayResult:
+        """since_s: when LMCache's server looked at its pool before the first request."""
         cell, clock = self.cell, VirtualClock()
         settings, scenario = settings_of(cell.spec), cell.scenario
         block, chunk = settings["block_tokens"], scenario["chunk_tokens"]
@@ -89,9 +96,8 @@ class Play:
         )
 
     def hit_rate(self) -> float:
-        """Share of prompt tokens that hit in the measured window: the mean over the moments at which LMCache's server may look. Raises UserError."""
-        moments = [-PERIOD_S * number / _MOMENTS for number in range(_MOMENTS)]
-        return float(np.mean([_hit_rate(self.requests(since_s)) for since_s in moments]))
+        """Share of prompt tokens that hit in the measured window: the mean of the results. Raises UserError."""
+        return float(np.mean([_hit_rate(result) for result in self.results()]))
 
     def _pool(self, chunk_bytes: int, clock: VirtualClock, since_s: float) -> LruPool:
         scenario, staging = self.cell.scenario, settings_of(self.cell.spec)["staging_bytes"]

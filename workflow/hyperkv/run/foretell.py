@@ -30,6 +30,7 @@ from ..config.config import checked
 from ..config.plan import sweep_spec
 from ..config.scenarios import loads_of, selected
 from ..engines.replay.gating import curve_points
+from ..engines.replay.request import ReplayResult
 from ..engines.vllm.command import settings_of
 from ..engines.vllm.running import saved_bytes
 from ..models.geometry import load_geometry
@@ -45,7 +46,7 @@ START_S, SERVER_S, WEIGHTS_S_PER_GB, JOB_S, LOAD_S, SINGLE_S = 40.0, 20.0, 0.5, 
 
 
 def main(*, config: Files, gbps: float, memory_gbps: float = MEMORY_GBPS, out: Path) -> None:
-    """Play every load of every scenario once, with the first repeat's requests.
+    """Play every load of every scenario, with the first repeat's requests.
 
     Args:
         config: the configuration's files, in order.
@@ -94,23 +95,28 @@ def break_even(config: Mapping[str, Any]) -> str:
 
 def _row(cell: CellSpec, gpu_file: Path, gbps: float, memory_gbps: float) -> dict[str, Any]:
     scenario, gpu = cell.scenario, load_gpu(gpu_file, cell.geometry, cell.gpus)
-    result = Play(cell, gpu, gpu_file, gbps if scenario["tier"] == "ssd" else memory_gbps).requests()
-    requests = result.requests
-    values = window_values([each.sample for each in requests], result.window_s)
-    window = [each for each in requests if each.arrival_s < result.window_s]
-    of_store = sum(each.tier_hit_tokens.get("store", 0) for each in window)
+    results = Play(cell, gpu, gpu_file, gbps if scenario["tier"] == "ssd" else memory_gbps).results()
     return {
         "scenario": scenario["name"],
         "tier": scenario["tier"],
         "load": cell.load,
-        "requests": len(requests),
-        "rps": values["rps_per_gpu"],
-        "ttft_p50_s": REQUEST_S + (values["ttft_p50_ms"] or 0.0) / 1e3,
-        "hit_rate": values["hit_rate"],
-        "store_hit_rate": of_store / sum(each.prompt_tokens for each in window),
+        "requests": len(results[0].requests),
+        **pd.DataFrame(map(_figures, results)).mean().to_dict(),
         "saved_bytes": 0 if scenario["tier"] == "none" else saved_bytes(cell),
-        "load_s": max(each.sample.finish_s for each in requests),
         "job_s": _job_s(cell, gpu),
+    }
+
+
+def _figures(result: ReplayResult) -> dict[str, float]:
+    values = window_values([each.sample for each in result.requests], result.window_s)
+    window = [each for each in result.requests if each.arrival_s < result.window_s]
+    of_store = sum(each.tier_hit_tokens.get("store", 0) for each in window)
+    return {
+        "rps": values["rps_per_gpu"] or 0.0,
+        "ttft_p50_s": REQUEST_S + (values["ttft_p50_ms"] or 0.0) / 1e3,
+        "hit_rate": values["hit_rate"] or 0.0,
+        "store_hit_rate": of_store / sum(each.prompt_tokens for each in window),
+        "load_s": max(each.sample.finish_s for each in result.requests),
     }
 
 
