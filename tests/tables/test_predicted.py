@@ -97,17 +97,17 @@ def test_what_was_not_fitted_is_predicted(run, quantity, scenario, prompt, error
 @pytest.mark.parametrize(
     ("run", "scenario", "load", "error"),
     [
-        ("documents", "gpu_dram", 3, 0.01),
+        ("documents", "gpu_dram", 3, 0.00),
         ("documents", "gpu_disk", 3, 0.00),
         ("gate-load", "h100_dram_mp", 40, 0.00),
-        ("gate-load", "h100_direct_mp", 40, -0.03),
-        ("gate-load", "h100_direct_mp_disk", 40, 0.04),
-        ("two-gpus", "gpu_dram", 4, 0.26),
-        ("mixture", "gpu_dram", 3, -0.26),
+        ("gate-load", "h100_direct_mp", 40, -0.02),
+        ("gate-load", "h100_direct_mp_disk", 40, 0.05),
+        ("two-gpus", "gpu_dram", 4, 0.23),
+        ("mixture", "gpu_dram", 3, -0.20),
     ],
 )
 def test_what_a_pool_of_lmcaches_server_finds_is_played_by_its_rule(run, scenario, load, error):
-    """Pools smaller than the data, and one that what 40 clients have under way does not fit into; the ideal LRU finds 0.65 to 1.6 times too much."""
+    """Pools smaller than the data, and one that what 40 clients have under way does not fit into; by the ideal LRU errors are up to +158 %."""
     records = [
         each
         for each in records_of(BY_NAME[f"2026-11-29-{run}"], scenario)

@@ -13,15 +13,15 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..cells.cell import CellSpec
-from ..connectors.gated import gated
 from ..engines.vllm.command import settings_of
 from ..engines.vllm.running import conversations_of
+from ..records.scenario import gated
 from ..workloads import Conversation
 from ..workloads.factory import make_workload, prefixes_known
 from .played import MEMORY_GBPS, Play, has_server_pool
 from .predict_hit_rates import MOST_REQUESTS, NOT_ONE_BY_ONE, Simulation, capacities_of
 from .scenario_tiers import EngineFacts, tiers_below
-from .single_requests import BY_GATE, QUEUE, gpu_file, model_of
+from .single_requests import BY_GATE, gpu_file, model_of
 
 _SAME = 0.01  # prompt tokens that may be counted otherwise by an engine's tokenizer
 
@@ -102,7 +102,7 @@ def _facts(record: Mapping[str, Any]) -> EngineFacts:
 
 def _require_predictable(record: Mapping[str, Any], sizes: Mapping[str, int | None]) -> None:
     spec, scenario = record["spec"], record["spec"]["scenario"]
-    if gated(scenario) or QUEUE in scenario:
+    if gated(scenario):
         raise UserError(BY_GATE)
     if "hbm_bytes" in sizes and sizes["hbm_bytes"] is None:
         raise UserError("how much HBM holds is not known: vllm.hbm_kv_bytes is not set")

@@ -38,7 +38,7 @@ from ..models.gpu import GpuModel, load_gpu
 from ..predict.break_even_text import required_words
 from ..predict.played import MEMORY_GBPS, Play, step_tokens
 from ..predict.request_time import REQUEST_S, break_even_gbps, times_of_full_hit
-from .stages import merged
+from .configuration import merged
 
 # As a run on an H200 took them (results/reference/h200/2026-11-29-gate-load), seconds: vLLM with its store, LMCache's server, a GB of dummy
 # weights on each GPU, the job besides, a load besides its requests, and each single request besides its answer.

@@ -24,7 +24,7 @@ from workflow.hyperkv.config.plan import sweep_spec
 from workflow.hyperkv.config.scenarios import selected
 from workflow.hyperkv.engines.vllm.lmcache import buffer_bytes
 from workflow.hyperkv.engines.vllm.running import saved_bytes
-from workflow.hyperkv.run.room import pool_warnings, require_room
+from workflow.hyperkv.run.jobs import pool_warnings, require_room
 
 _USAGE = namedtuple("_USAGE", "total used free")
 _OWN = {"scenarios.files.data_dir": "/dev/shm/own"}
