@@ -230,6 +230,7 @@ def test_a_file_that_moved_since_is_named_where_it_is_now():
     assert list(make_run_page.moved(f'make run CONFIG="{told}"')) == [
         "(`config/experiments/h100.yaml` is now `config/experiments/gpu.yaml`)",
         "(`config/experiments/h100_peers.yaml` is now `config/experiments/gpu/peers.yaml`)",
+        "(`config/experiments/h100_gate.yaml` is now `config/experiments/gpu/gate.yaml`)",
     ]
     for told in ("config/experiments/gpu.yaml my.yaml", "config/smoke.yaml", "config/gone.yaml"):
         assert not list(make_run_page.moved(f'make run CONFIG="{told}"'))
