@@ -28,21 +28,26 @@ from workflow.hyperkv.config.models.engines import PAIRS
 from workflow.hyperkv.config.environments import (
     ENVIRONMENTS,
     LOADGEN_ENVIRONMENT,
-    made_model_dir,
     packaged,
     python_of,
     requirements_of,
     weights_options,
 )
-from workflow.hyperkv.config.plan import requested_gpus
 from workflow.hyperkv.config.scenarios import selected
 from workflow.hyperkv.run.stages import Stages
-from workflow.hyperkv.run.as_module import over_defaults, require_own_folder
 from workflow.hyperkv.run.asked import Asked
 from workflow.hyperkv.run.closing import closing_lines
-from workflow.hyperkv.run.jobs import asked_files, made_files, planned_cells, planned_losses, planned_places
-from workflow.hyperkv.run.open_stores import open_stores
+from workflow.hyperkv.run.configuration import over_defaults, require_own_folder
+from workflow.hyperkv.run.jobs import (
+    asked_files,
+    made_files,
+    open_stores,
+    planned_cells,
+    planned_losses,
+    planned_places,
+)
 from workflow.hyperkv.run.provenance import begin_run, end_run, recall_code, settle_results
+from workflow.hyperkv.run.resources import JobResources
 from workflow.hyperkv.run.taking_up import take_up
 from workflow.hyperkv.stores.registry import looks
 from workflow.hyperkv.sweep.progress import write_plan

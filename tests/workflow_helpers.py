@@ -134,7 +134,7 @@ class Checkout:
 
     @classmethod
     def new(cls, folder: Path, config: Mapping[str, Any] = TINY) -> "Checkout":
-        """Copy what git tracks or would track, results apart, and what a run here kept of the code that it parsed; write the config."""
+        """Copy what git tracks or would track, results apart, and what was kept here of the code: parsed, compiled; write the config."""
         listing = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
         names = subprocess.run(
             listing, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=30
@@ -147,6 +147,9 @@ class Checkout:
         if (parsed := REPOSITORY / PARSED).exists():
             (folder / PARSED).parent.mkdir(parents=True)
             shutil.copy(parsed, folder / PARSED)
+        for compiled in (REPOSITORY / "workflow").rglob("*.pyc"):
+            (copied := folder / compiled.relative_to(REPOSITORY)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(compiled, copied)
         checkout = cls(folder)
         checkout.configure(config)
         return checkout

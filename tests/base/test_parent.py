@@ -42,7 +42,7 @@ PARENT = """
 
 def stage(hang: str, grace_s: float) -> str:
     """A stage's program, with another patience of its guard."""
-    patience = f"import workflow.hyperkv.base.parent as p; p.ends_with_parent.__wrapped__.__defaults__ = ({grace_s},)"
+    patience = f"import workflow.hyperkv.base.parent as p; p.GRACE_S = {grace_s}"
     return f"{patience}\n{textwrap.dedent(STAGE.format(hang=hang))}"
 
 

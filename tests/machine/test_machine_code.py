@@ -20,7 +20,7 @@ from workflow.hyperkv.machine.machine_code import (
     unmet,
 )
 
-GLIBC = Needs("x86_64", None, ["libc.so.6"], {"GLIBC": "2.38"})
+GLIBC = Needs("x86_64", None, {"GLIBC": "2.38"})
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="ELF")
 
 
@@ -41,7 +41,6 @@ def test_the_same_as_readelf(program):
     listing = subprocess.run(
         ["readelf", "-dVW", str(path)], capture_output=True, text=True, check=True, timeout=20
     ).stdout
-    assert needs.libraries == re.findall(r"\(NEEDED\).*\[(.+?)\]", listing)
     asked = re.findall(r"Name: GLIBC_([0-9.]+)", listing)
     newest = max(asked, key=lambda text: [int(part) for part in text.split(".")])
     assert needs.versions["GLIBC"] == newest
@@ -54,15 +53,15 @@ def test_the_same_as_readelf(program):
         (GLIBC, "x86_64", "2.38", None),
         (GLIBC, "x86_64", "2.100", None),
         (GLIBC, "aarch64", "2.38", r"is built for x86_64, this machine is aarch64"),
-        (Needs("aarch64", None, [], {}), "x86_64", "2.38", r"is built for aarch64"),
-        (Needs("i686", None, [], {}), "x86_64", "2.38", None),
+        (Needs("aarch64", None, {}), "x86_64", "2.38", r"is built for aarch64"),
+        (Needs("i686", None, {}), "x86_64", "2.38", None),
         (
-            Needs("x86_64", "/lib/ld-musl-x86_64.so.1", [], {}),
+            Needs("x86_64", "/lib/ld-musl-x86_64.so.1", {}),
             "x86_64",
             "2.38",
             r"needs the loader /lib/ld-musl",
         ),
-        (Needs("x86_64", None, [], {}), "x86_64", "2.38", None),
+        (Needs("x86_64", None, {}), "x86_64", "2.38", None),
         (None, "x86_64", "2.38", None),
     ],
 )

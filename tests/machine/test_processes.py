@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from tests.helpers import eventually
+from workflow.hyperkv.base.cli import ends_on_sigterm
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
-from workflow.hyperkv.base.signals import ends_on_sigterm
 from workflow.hyperkv.machine.processes import OwnedProcess, describe_exit, free_port, require_free_port
 from workflow.hyperkv.stores.valkey import valkey_binary
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from workflow.plugin.lmcache_striped.estimates import Curve, Line
+from workflow.plugin.lmcache_striped.store_work import StoreWork
 
 
 @given(
@@ -64,6 +65,27 @@ def test_tokens_beside_those_of_other_prompts_take_what_the_step_takes_longer():
     assert pairs.seconds(1_000, 0, 5_000) == pytest.approx(pairs.seconds(1_000))
 
 
+@given(
+    least=st.floats(0.005, 0.05),
+    per_token=st.floats(1e-5, 1e-4),
+    per_pair=st.floats(0, 3e-9),
+    beside=st.integers(4_096, 60_000),
+    new=st.integers(100, 4_000),
+)
+def test_a_step_that_takes_some_seconds_however_short_does_not_make_tokens_behind_others_cheap(
+    least, per_token, per_pair, beside, new
+):
+    """Beside prompts that take longer than the least step by themselves each token costs what it costs in a long prompt."""
+
+    def own(tokens):
+        return per_token * tokens + per_pair * tokens**2 / 2
+
+    lengths = [2**power for power in range(4, 16)]
+    curve = Curve([[tokens, max(least, own(tokens))] for tokens in lengths])
+    assume(2 * least < own(beside))
+    assert curve.seconds(new, 0, beside) == pytest.approx(own(new), rel=0.05, abs=2e-4)
+
+
 def test_a_curve_goes_through_its_points_and_reads_arrays():
     points = [[1000, 0.1], [2000, 0.15], [3000, 0.4], [2000, 0.16]]
     curve = Curve(points)
@@ -77,3 +99,18 @@ def test_few_points_are_enough(points):
     assert curve.seconds(1000) == pytest.approx(0.2)
     assert curve.seconds(500) > 0
     assert curve.seconds(500, 5000) == curve.seconds(500)
+
+
+def test_a_promise_is_given_up_in_its_own_time_whatever_was_promised_before():
+    store = StoreWork(chunk_bytes=1_000)
+    load = store.waits(["seen"], 1_000, 0.0)
+    store.begins(load, 0.0)
+    store.ends(load, 1.0, True)
+    store.promise(["long"], 100.0, None)
+    store.promise(["short", "too"], 5.0, None)
+    owed_s = []
+    for now in (4.0, 6.0, 101.0):
+        store.expire(now)
+        owed_s.append(store.wait_s(now)[0])
+    assert owed_s == pytest.approx([3.0, 1.0, 0.0])
+    assert store.idle

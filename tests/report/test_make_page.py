@@ -26,8 +26,8 @@ from tests.report.pages import (
     spoiled,
 )
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.records.frames import read_named
 from workflow.hyperkv.report import make_page
-from workflow.hyperkv.report.found import read
 from workflow.hyperkv.report.inline import SVG, inlined
 from workflow.hyperkv.report.rows import cost_rows, interval_text, layers_rows
 from workflow.hyperkv.tables.methods.pays_text import answer, caveat
@@ -302,7 +302,7 @@ def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(
         UserError, match=r"scenarios, ratios, environment, recommendation is not among the files"
     ):
-        read([path], make_page.NEEDED)
+        read_named([path], make_page.NEEDED)
 
 
 def test_each_place_shows_its_first_figure_with_its_caption(tmp_path):

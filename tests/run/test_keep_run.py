@@ -15,8 +15,9 @@ from tests.kept import LAPTOP, kept, spread_out
 from workflow.hyperkv.records.kept_run import read_run
 from workflow.hyperkv.records.record_file import Identity, write_records
 from workflow.hyperkv.run.asked import Asked
+from workflow.hyperkv.run.configuration import merged
 from workflow.hyperkv.run.keep_run import figures_of, measured, used
-from workflow.hyperkv.run.stages import Stages, merged
+from workflow.hyperkv.run.stages import Stages
 
 BASE = ("config/scenarios.yaml", "config/config.yaml")
 

@@ -10,7 +10,7 @@ from tests.stores.conftest import KVROCKS_BIN, store_config
 from tests.stores.placed.servers import place_of
 from tests.stores.servers import ROOT, TIMEOUT_S, command
 from workflow.hyperkv.machine.processes import OwnedProcess, free_port
-from workflow.hyperkv.run.open_stores import open_stores
+from workflow.hyperkv.run.jobs import open_stores
 from workflow.hyperkv.stores.reach import beyond_loopback, warning
 from workflow.hyperkv.stores.registry import make_store
 from workflow.plugin.lmcache_striped.secret import Secret

@@ -13,10 +13,9 @@ from tests.record_factory import varied
 from tests.tables.costs import NO_SLO, PRICES
 from workflow.hyperkv.models.gpu import gpu_of_record
 from workflow.hyperkv.tables import array
-from workflow.hyperkv.tables.array import array_table
+from workflow.hyperkv.tables.array import array_table, crossing
 from workflow.hyperkv.tables.cost import cost_table, repeats_table
 from workflow.hyperkv.tables.methods.array_text import array_text
-from workflow.hyperkv.tables.methods.break_even import crossing
 from workflow.hyperkv.tables.methods.dictionary import columns_dictionary
 
 DEVICES = {"valkey-1gbps": "valkey", "valkey-2gbps": "valkey", "valkey-4gbps": "valkey"}

@@ -66,8 +66,8 @@ def test_ttft_and_break_even_by_hand(server):
 @pytest.mark.parametrize(
     ("run", "words"),
     [
-        ("documents", "TTFT computed 2 of 2, TTFT loaded 3 of 3, break-even 2 of 2, hit rate 1 of 2"),
-        ("mixture", "TTFT computed 2 of 2, TTFT loaded 2 of 2, break-even 2 of 2, hit rate 1 of 1"),
+        ("documents", "TTFT computed 2 of 2, TTFT loaded 3 of 3, break-even 2 of 2, hit rate 2 of 2"),
+        ("mixture", "TTFT computed 2 of 2, TTFT loaded 2 of 2, break-even 2 of 2, hit rate 0 of 1"),
         ("two-gpus", "TTFT computed 2 of 2, TTFT loaded 1 of 2, break-even 2 of 2, hit rate 2 of 3"),
     ],
 )
@@ -92,6 +92,37 @@ def test_what_was_not_fitted_is_predicted(run, quantity, scenario, prompt, error
     assert str(folder) not in FITTED
     table = predicted_table(records_of(folder), NO_STORES, GPUS)
     assert row_of(table, quantity, scenario, prompt)["error"] == pytest.approx(error, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("run", "scenario", "load", "error"),
+    [
+        ("documents", "gpu_dram", 3, 0.00),
+        ("documents", "gpu_disk", 3, 0.00),
+        ("gate-load", "h100_dram_mp", 40, 0.00),
+        ("gate-load", "h100_direct_mp", 40, -0.02),
+        ("gate-load", "h100_direct_mp_disk", 40, 0.05),
+        ("two-gpus", "gpu_dram", 4, 0.23),
+        ("mixture", "gpu_dram", 3, -0.20),
+    ],
+)
+def test_what_a_pool_of_lmcaches_server_finds_is_played_by_its_rule(run, scenario, load, error):
+    """Pools smaller than the data, and one that what 40 clients have under way does not fit into; by the ideal LRU errors are up to +158 %."""
+    records = [
+        each
+        for each in records_of(BY_NAME[f"2026-11-29-{run}"], scenario)
+        if each.get("load") in (None, load)
+    ]
+    row = row_of(predicted_table(records, NO_STORES, GPUS), "hit_rate", scenario, load)
+    assert row["error"] == pytest.approx(error, abs=0.02)
+
+
+def test_without_the_gpu_s_file_no_such_pool_is_played():
+    records = records_of(BY_NAME["2026-11-29-documents"], "gpu_dram")
+    row = row_of(predicted_table(records, NO_STORES, []), "hit_rate", "gpu_dram", 3)
+    assert row["reason"] == "no file of break_even.gpus is of NVIDIA H200"
+    assert row["measured"] > 0
+    assert pd.isna(row["predicted"])
 
 
 def test_a_stores_gbps_are_those_of_its_longest_prompt_which_is_not_compared(server):

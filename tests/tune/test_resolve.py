@@ -12,7 +12,7 @@ from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.kvrocks_source import KvrocksSource
 from workflow.hyperkv.config.tune import resolve, tune_spec, tuned_scenarios
-from workflow.hyperkv.records.settings_words import worded
+from workflow.hyperkv.records.scenario import worded
 from workflow.hyperkv.tune.space import Parameter, applied
 
 FILES = ("config/scenarios.yaml", "config/config.yaml")

@@ -138,6 +138,7 @@ def test_a_module_is_short_enough_to_be_read_at_once():
     lengths = {str(path): len(path.read_text().splitlines()) for path in Path("workflow").rglob("*.py")}
     assert len(lengths) > 400
     assert {path: lines for path, lines in lengths.items() if lines > 350} == {}
+    assert len(Path("workflow/rules/common.smk").read_text().splitlines()) <= 80
 
 
 def test_a_room_has_few_modules():

@@ -147,17 +147,21 @@ def test_nothing_is_left_to_do(complete):
     ("names", "jobs"),
     [
         ("figures/style.py", FIGURES | PREDICTED | PAGE | {"draw_cost"}),
-        ("figures/chunk.py figures/cost.py", {"draw_chunk", "draw_cost"} | PAGE),
         (
-            "figures/hit_rate.py ../report/page.html.j2 tables/summary.j2",
-            {"draw_hit_rate", "write_summary"} | PAGE,
+            "figures/chunk.py figures/cost.py figures/hit_rate.py figures/layers.py ../report/page.html.j2"
+            " tables/summary.j2 tables/judging/verdict.py",
+            {"draw_chunk", "draw_cost", "draw_hit_rate", "draw_layers", "write_summary"} | CLAIMS,
         ),
         ("report/make_page.py tables/limits.py", PAGE | {"write_limits", "draw_stores"}),
-        ("predict/lru.py recommend/check_recommended.py", HIT_RATES | COMPARED | {"check_recommended"}),
-        ("predict/predict_break_even.py tables/ratios.py", BREAK_EVEN | {"write_ratios"}),
+        (
+            "predict/lru.py recommend/check_recommended.py tables/methods/cost_model.py",
+            HIT_RATES | COMPARED | {"check_recommended"} | COST | {"make_summary"},
+        ),
+        (
+            "predict/predict_break_even.py tables/ratios.py profile/null_server.py",
+            BREAK_EVEN | {"write_ratios"} | LAYERS,
+        ),
         ("predict/place_stores.py tables/latency.py", PLACED | CLAIMS | COMPARED | {"write_latency"}),
-        ("tables/methods/cost_model.py profile/null_server.py", COST | LAYERS | {"make_summary"}),
-        ("tables/judging/verdict.py figures/layers.py", CLAIMS | {"draw_layers"}),
         ("stores/rocksdb/server.py connectors/redis.py", measured("rocksdb_resp", "valkey_redis")),
         ("connectors/resp.py", measured("rocksdb_resp", "valkey_resp") | PROFILE | LAYERS),
         (

@@ -27,7 +27,7 @@ rule install_striped:
     conda:
         "../../envs/harness.yaml"
     resources:
-        gpu=gpus,
+        gpu=RESOURCES.gpus,
     params:
         code=code("build.install_striped", *plugin_modules()),
         made=lambda wildcards: ["--made"] if STAGES.wheels(wildcards.environment) else [],

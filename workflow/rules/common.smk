@@ -15,7 +15,7 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
-CONFIG = STAGES.config
+CONFIG, RESOURCES = STAGES.config, JobResources(STAGES.config)
 
 
 wildcard_constraints:
@@ -33,29 +33,6 @@ def whole_machine(wildcards):
     for whole ones, and the job itself gets here with that node's cores.
     """
     return workflow.resource_settings.cores or 1
-
-
-def gpus(wildcards):
-    """GPUs that an engine on cuda uses; a scheduler is asked for them, and locally nothing counts them."""
-    if wildcards.get("environment") == LOADGEN_ENVIRONMENT or nodes(wildcards):
-        return 0
-    return requested_gpus(CONFIG, wildcards.get("scenario"))
-
-
-def nodes(wildcards):
-    """2 for a job whose scenario's store has a node of its own, else None."""
-    return 2 if CONFIG["scenarios"].get(wildcards.get("scenario"), {}).get("node") else None
-
-
-def tasks(wildcards):
-    """One for each of two nodes, where GPUs do not say it; None for one node."""
-    return None if gres(wildcards) else nodes(wildcards)
-
-
-def gres(wildcards):
-    """The GPUs of a job with two nodes, which Slurm counts for each node; None for another, whose GPUs it counts for the job."""
-    count = requested_gpus(CONFIG, wildcards.scenario) if nodes(wildcards) else 0
-    return f"gpu:{count}" if count else None
 
 
 def name_in(wildcards):

@@ -26,7 +26,7 @@ rule build_environment:
     conda:
         "../../envs/harness.yaml"
     resources:
-        gpu=gpus,
+        gpu=RESOURCES.gpus,
     params:
         code=code("build.build_environment", "build.preflight"),
         options=lambda wildcards: STAGES.environment_options(wildcards.environment),
@@ -41,7 +41,7 @@ rule make_model:
         engine=f"<build>/{STAGES.model_pair}/{STAGES.model_pair}.json",
         packaged=collect("<build>/{name}/wheels.tar", name=packaged(CONFIG) or []),
     output:
-        f"{made_model_dir(CONFIG)}/config.json",
+        STAGES.made_model,
     log:
         "<logs>/make_model.log",
     conda:

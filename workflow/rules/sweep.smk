@@ -10,10 +10,10 @@ rule measure_scenario:
         "../../envs/harness.yaml"
     threads: whole_machine
     resources:
-        gpu=gpus,
-        gres=gres,
-        nodes=nodes,
-        tasks=tasks,
+        gpu=RESOURCES.gpus,
+        gres=RESOURCES.gres,
+        nodes=RESOURCES.nodes,
+        tasks=RESOURCES.tasks,
         testbed=1,
     params:
         code=stage_code("measure_scenario"),

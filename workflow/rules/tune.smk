@@ -13,7 +13,7 @@ rule search_settings:
         "../../envs/harness.yaml"
     threads: whole_machine
     resources:
-        gpu=gpus,
+        gpu=RESOURCES.gpus,
         testbed=1,
     params:
         code=stage_code("search_settings"),

@@ -11,7 +11,7 @@ from workflow.hyperkv.engines.replay.cells import measure_cell
 from workflow.hyperkv.engines.replay.clients import Clients, by_conversation, by_request
 from workflow.hyperkv.engines.replay.engine import ReplayEngine
 from workflow.hyperkv.engines.replay.request import KeyedConversation, ReplaySettings, VirtualClock
-from workflow.hyperkv.engines.replay.tiers import Load
+from workflow.hyperkv.engines.replay.tiers import Load, Tiers
 from workflow.hyperkv.models.gpu import GpuModel
 from workflow.hyperkv.workloads import Turn
 from workflow.hyperkv.workloads.chunks import chain_keys
@@ -30,7 +30,7 @@ class Talk:
     tokens: np.ndarray
 
 
-class SlowTiers:
+class SlowTiers(Tiers):
     """Chunks of one byte that are never there; a look takes half a second, a save a quarter."""
 
     chunk_bytes = 1

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.engines.replay.clients import replay
 from workflow.hyperkv.engines.replay.request import KeyedConversation, ReplaySettings
-from workflow.hyperkv.engines.replay.tiers import Load
+from workflow.hyperkv.engines.replay.tiers import Load, Tiers
 from workflow.hyperkv.models.gpu import GpuModel
 from workflow.hyperkv.workloads import Turn
 from workflow.hyperkv.workloads.chunks import chain_keys
@@ -34,7 +34,7 @@ class Talk:
     tokens: np.ndarray
 
 
-class FakeTiers:
+class FakeTiers(Tiers):
     """Chunks of one byte; loads and saves take constant time; calls are recorded by their chunk count."""
 
     chunk_bytes = 1
@@ -283,3 +283,46 @@ def test_an_instant_store_never_costs_a_hit(workload):
     stored = run(talks, 1, config, FakeTiers(0, 0))
     pairs = zip(hbm_hits(without), hbm_hits(stored), tier_hits(stored), strict=True)
     assert all(hbm + tier >= alone for alone, hbm, tier in pairs)
+
+
+LIKE_VLLM = replace(HBM_OFF, like_vllm=True, max_num_batched_tokens=100, staging_bytes=1000)
+
+
+def test_like_vllm_a_step_has_what_was_ready_when_the_one_before_began_and_is_saved():
+    # 0.00 a is computed, b looked for until 0.05; 0.02 c is considered at once, nothing is computed; looked for until 0.10
+    # 0.05 100 of b; 0.15 100 more, c was not ready at 0.05; 0.25 50 of b and 50 of c; 0.35 100 of c; each step is saved after it
+    tiers = FakeTiers(load_s=0.05, save_s=0)
+    talks = [talk("a", (20, 21)), talk("b", (250, 251)), talk("c", (150, 151))]
+    result = run(talks, 2, LIKE_VLLM, tiers)
+    assert_times(result, [("a", 0, 0.02, 0.02), ("b", 0, 0.35, 0.35), ("c", 0.02, 0.45, 0.45)])
+    assert tiers.calls[:2] == [("load", 12), ("load", 7)]
+    assert sorted(tiers.calls[2:]) == sorted(("save", count) for count in (1, 5, 5, 2, 2, 5))
+
+
+def test_like_vllm_a_request_is_considered_when_a_step_with_room_for_it_is_planned():
+    # 0.1 c comes; of b 270 tokens are left, more than this step and the next take; 0.2 they are not
+    result = run([talk("a", (20, 21)), talk("b", (350, 351)), talk("c", (40, 41))], 2, LIKE_VLLM)
+    assert [each.admitted_s for each in result.requests] == pytest.approx([0, 0, 0.2])
+    assert_times(result, [("a", 0, 0.1, 0.1), ("b", 0, 0.4, 0.4), ("c", 0.1, 0.41, 0.41)])
+
+
+def test_tiers_are_told_what_a_step_computes_and_what_a_request_has_used():
+    told = []
+
+    class Told(FakeTiers):
+        def computing(self, keys):
+            told.append(("computing", len(keys)))
+
+        def answered(self, keys):
+            told.append(("answered", len(keys)))
+
+    run([talk("a", (150, 162))], config=replace(LIKE_VLLM, save_decode_cache=True), tiers=Told(0, 0))
+    assert [each for each in told if each[1]] == [
+        ("computing", 5),
+        ("computing", 2),
+        ("computing", 1),
+        ("answered", 8),
+    ]
+    told.clear()
+    run([talk("a", (150, 162))], config=replace(LIKE_VLLM, save_decode_cache=False), tiers=Told(0, 0))
+    assert [each for each in told if each[1]] == [("computing", 5), ("computing", 2), ("answered", 8)]

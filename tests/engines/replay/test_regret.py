@@ -1,5 +1,7 @@
 """Regret of the gate against the better of recompute and loading everything: a sample of the cells of `make regret`."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,6 +49,15 @@ def test_loading_always_and_never_are_not():
             worst[name] = max(worst.get(name, 0.0), max(row[each] for each in REGRETS))
     assert worst["never"] > MOST
     assert worst["always"] > MOST
+
+
+def test_where_nothing_is_ever_found_loading_everything_is_recompute():
+    """A prompt of which nothing is there waits for no load and no save: the control loses nothing that a gate would not lose."""
+    cell = draw(3, SEED, REQUESTS)
+    cell = replace(cell, workload=replace(cell.workload, turns=(1, 1)))
+    keyed = keyed_conversations(cell)
+    none, always = play(cell, keyed, NONE), play(cell, keyed, ALWAYS)
+    assert always.percentile_s(50) == pytest.approx(none.percentile_s(50), rel=0.02)
 
 
 def outcome(ttft_ms, window_s=10.0):

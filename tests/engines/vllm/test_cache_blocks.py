@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import model_configs as models
-from workflow.hyperkv.engines.vllm.cache_blocks import block_bytes, hybrid_manager
+from workflow.hyperkv.engines.vllm.command import block_bytes, hybrid_manager
 from workflow.hyperkv.models.geometry import load_geometry
 
 LLAMA = load_geometry(json.loads(Path("config/models/llama-3.1-8b.json").read_text()))

@@ -48,7 +48,9 @@ def ordinary(tmp_path_factory) -> dict:
     (folder / "engine.json").write_text(json.dumps(built))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path("tests/fake_engine").absolute()))
+        patch.setenv("OMP_NUM_THREADS", "7")
         spec = slice_of(folder)
+        spec["vllm"]["environment"] = {"MKL_NUM_THREADS": "3"}
         dram = measured(spec, folder, SINGLE, 2, 1)
         none = measured(without_a_tier(spec), folder, SINGLE, 2)
     points_of = zip((SINGLE, 2, 1), dram, strict=True), zip((SINGLE, 2), none, strict=True)
@@ -65,6 +67,12 @@ def test_a_record_has_the_environments_that_were_built(ordinary):
     assert environment["engine"]["versions"]["vllm"] == "0.25.0"
     assert "lmcache.cuda_ops cannot be imported" in ordinary["dram"][2]["notes"]
     assert "loadgen" not in environment
+
+
+def test_a_record_tells_the_threads_of_the_engine_and_not_those_of_its_job(ordinary):
+    for record in ordinary["dram"].values():
+        told = record["environment"]["thread_variables"]
+        assert (told["OMP_NUM_THREADS"], told["MKL_NUM_THREADS"], told["PYTHONHASHSEED"]) == (None, "3", "0")
 
 
 def test_what_the_engine_is_given_is_its_users_alone_and_goes(spec, tmp_path):

@@ -226,7 +226,7 @@ def test_a_missing_program_says_how_to_get_one(tmp_path, folder):
 
 
 def test_a_program_for_another_machine_is_refused_before_it_starts(fake, folder, monkeypatch):
-    needs = Needs("x86_64", None, ["libc.so.6"], {"GLIBC": "2.999"})
+    needs = Needs("x86_64", None, {"GLIBC": "2.999"})
     monkeypatch.setattr("workflow.hyperkv.stores.kvrocks.store.needs_of", lambda program: needs)
     monkeypatch.setattr("workflow.hyperkv.machine.machine_code.platform.machine", lambda: "x86_64")
     monkeypatch.setattr("workflow.hyperkv.machine.machine_code.glibc_version", lambda: "2.36")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .errors import UserError
 from .parent import ends_with_parent
-from .signals import ends_on_sigterm
 from .surroundings import settle
+
+_NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_PATIENCE_S = 20.0
 
 
 def run_stage(stage: str, main: Callable[..., None], resumes: bool = False) -> int:
@@ -71,3 +76,38 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
     if not os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno()):
         print(line, flush=True)
+
+
+@contextlib.contextmanager
+def ends_on_sigterm(is_all: bool = False) -> Iterator[None]:
+    """Turn SIGTERM, SIGINT, SIGHUP and SIGQUIT into KeyboardInterrupt inside the block, so that context managers end their
+    servers.
+
+    The first one does; a terminal, Snakemake and a scheduler may each send one, and those that follow within
+    20 s do not disturb the end. What whoever started the process had it ignore (nohup: SIGHUP) stays ignored, but for
+    SIGTERM. is_all: the process does nothing after the block; once that has ended well, its results are written, and a
+    signal while the interpreter ends does not make a failure of them.
+    """
+    first: list[float] = []
+
+    def interrupt(*_: object) -> None:
+        if not first or time.monotonic() > first[-1] + _PATIENCE_S:
+            first.append(time.monotonic())
+            raise KeyboardInterrupt
+
+    previous = {number: signal.getsignal(number) for number in _NUMBERS}
+    taken = [number for number in _NUMBERS if number == signal.SIGTERM or previous[number] != signal.SIG_IGN]
+    try:
+        for number in taken:
+            signal.signal(number, interrupt)
+        yield
+    except BaseException:
+        is_all = False
+        raise
+    finally:
+        for number in taken:
+            signal.signal(number, _ended_well if is_all else previous[number] or signal.SIG_DFL)
+
+
+def _ended_well(*_: object) -> None:
+    """Nothing is left to end."""

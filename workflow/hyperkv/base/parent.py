@@ -18,6 +18,7 @@ from pathlib import Path
 
 VARIABLE = "HYPERKV_PARENT"
 GRACE_S = 30.0
+_END_S = 5.0
 _PERIOD_S = 0.2
 _GONE = "ZX"
 
@@ -50,11 +51,11 @@ def announce() -> None:
 
 
 @contextlib.contextmanager
-def ends_with_parent(grace_s: float = GRACE_S) -> Iterator[None]:
+def ends_with_parent() -> Iterator[None]:
     """End this process when the one that announced itself to it dies, or the shell between them, and at the end of the
     block all that was started in it.
 
-    It is ended by SIGTERM, and by SIGKILL `grace_s` seconds later. Without an announcement, or with one that a scheduler
+    It is ended by SIGTERM, and by SIGKILL GRACE_S seconds later. Without an announcement, or with one that a scheduler
     carried here from another machine, only the second holds.
     """
     given = os.environ.get(VARIABLE, "")
@@ -62,7 +63,7 @@ def ends_with_parent(grace_s: float = GRACE_S) -> Iterator[None]:
     parents = [given] if given.startswith(f"{_here()}/") else []
     if parents and _was_told(os.getppid(), given):
         parents.append(process_identity(os.getppid()) or given)
-    words = [sys.executable, "-I", "-S", os.path.abspath(__file__), str(grace_s), stage, *parents]
+    words = [sys.executable, "-I", "-S", os.path.abspath(__file__), str(GRACE_S), stage, *parents]
     # It keeps stdout, so that whoever reads to its end knows that all is gone.
     guard = subprocess.Popen(words, cwd="/", stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     announce()
@@ -98,9 +99,9 @@ def _was_told(pid: int, identity: str) -> bool:
     return False
 
 
-def end_those_of(identity: str, session: int | None = None, within_s: float = 5.0) -> None:
-    """Kill them, and what they start meanwhile; returns when none is left."""
-    deadline = time.monotonic() + within_s
+def end_those_of(identity: str, session: int | None = None) -> None:
+    """Kill them, and what they start meanwhile; returns when none is left, or after 5 s."""
+    deadline = time.monotonic() + _END_S
     while identity and (left := those_of(identity, session)) and time.monotonic() < deadline:
         for pid in left:
             with contextlib.suppress(OSError):

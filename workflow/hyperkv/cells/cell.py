@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -235,9 +236,9 @@ def gate_evidence(counts: GateCounts | None) -> dict[str, Any]:
     }
 
 
-def frame(cell: CellSpec, geometry: Geometry) -> dict[str, Any]:
-    """What Cell and Single say of themselves: identity, configuration, environment."""
-    where = environment(cell.data_dir)
+def frame(cell: CellSpec, geometry: Geometry, variables: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """What Cell and Single say of themselves: identity, configuration, environment. variables: the engine's."""
+    where = environment(cell.data_dir, variables)
     if cell.elsewhere is not None:
         where["store_node"] = cell.elsewhere.environment
     return {

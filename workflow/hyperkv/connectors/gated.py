@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..machine.processes import LOOPBACK
+from ..records.scenario import gated
 
 _CURVE = "gate_curve.json"
-
-
-def gated(scenario: Mapping[str, Any]) -> bool:
-    """Whether a gate decides how much of what is there is loaded."""
-    return scenario.get("gate", "off") != "off"
 
 
 def fed(

@@ -20,7 +20,7 @@ from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..records.frames import Asked, read_json
 from ..records.record_file import Identity
-from ..records.settings_words import worded
+from ..records.scenario import worded
 from ..records.stats import median_interval
 from .axes import log_y
 from .command import Picture

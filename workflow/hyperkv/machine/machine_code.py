@@ -1,4 +1,4 @@
-"""What a program needs of the machine that runs it: processor, loader, libraries and their versions, instructions.
+"""What a program needs of the machine that runs it: processor, loader, versions of libraries, instructions.
 
 Read from its ELF headers (System V ABI, "Dynamic Linking"; Linux Standard Base, "Symbol Versioning"), without starting it.
 """
@@ -23,7 +23,7 @@ _MACHINES = {
     22: "s390x",
 }
 _LOAD, _DYNAMIC, _INTERPRETER = 1, 2, 3
-_NEEDED, _STRINGS, _VERSIONS_NEEDED, _VERSIONS_COUNT = 1, 5, 0x6FFFFFFE, 0x6FFFFFFF
+_STRINGS, _VERSIONS_NEEDED, _VERSIONS_COUNT = 5, 0x6FFFFFFE, 0x6FFFFFFF
 _HOW = "build it here (kvrocks.source: release, git or path) or on a machine like this one"
 # GCC's names of what a CPU may lack, and Linux's.
 _INSTRUCTIONS = {
@@ -55,12 +55,11 @@ _INSTRUCTIONS = {
 
 @dataclass(frozen=True)
 class Needs:
-    """machine: as `uname -m` has it. loader: the interpreter's path. libraries: shared ones. versions: the newest symbol
+    """machine: as `uname -m` has it. loader: the interpreter's path. versions: the newest symbol
     version that is asked for, by its kind (GLIBC, GLIBCXX, ...)."""
 
     machine: str
     loader: str | None
-    libraries: list[str]
     versions: dict[str, str]
 
 
@@ -79,7 +78,7 @@ def _read(program: Path) -> Needs | None:
             return None
         machine = _MACHINES.get(int.from_bytes(data[18:20], "little"), "another processor")
         if data[4] != 2:
-            return Needs(machine, None, [], {})
+            return Needs(machine, None, {})
         offset, size, count = struct.unpack_from("<Q", data, 32)[0], *struct.unpack_from("<HH", data, 54)
         whole = os.fstat(file.fileno()).st_size
         if offset > whole:
@@ -99,8 +98,8 @@ def _read(program: Path) -> Needs | None:
         dynamic = b"".join(
             at(start, length) for kind, _, start, _, _, length, *_ in segments if kind == _DYNAMIC
         )
-        entries = list(struct.iter_unpack("<qQ", dynamic[: len(dynamic) // 16 * 16]))
-        tags = dict(reversed(entries))
+        entries = struct.iter_unpack("<qQ", dynamic[: len(dynamic) // 16 * 16])
+        tags = dict(reversed(list(entries)))
 
         def offset_of(address: int) -> int:
             return next(
@@ -108,9 +107,8 @@ def _read(program: Path) -> Needs | None:
             )
 
         if _STRINGS not in tags:
-            return Needs(machine, _text(loaders[0]) if loaders else None, [], {})
+            return Needs(machine, _text(loaders[0]) if loaders else None, {})
         strings = offset_of(tags[_STRINGS])
-        names = [_text(at(strings + value, 256)) for tag, value in entries if tag == _NEEDED]
         wanted = []
         if _VERSIONS_NEEDED in tags:
             position = offset_of(tags[_VERSIONS_NEEDED])
@@ -122,7 +120,7 @@ def _read(program: Path) -> Needs | None:
                     wanted.append(_text(at(strings + name, 64)))
                     inner += step
                 position += following
-        return Needs(machine, _text(loaders[0]) if loaders else None, names, _newest(wanted))
+        return Needs(machine, _text(loaders[0]) if loaders else None, _newest(wanted))
 
 
 def unmet(needs: Needs | None, machine: str | None = None, glibc: str | None = None) -> str | None:

@@ -259,15 +259,15 @@ def _remove_entry(entry: str, folder: int) -> None:
 
 
 @contextlib.contextmanager
-def alone_on(folder: Path, key: str = "data_dir") -> Iterator[None]:
+def alone_on(folder: Path) -> Iterator[None]:
     """Nobody else measures on the folder during the block, which makes it where it is missing.
 
     Raises UserError naming who does (and see open_folder); who is just ending, a server of theirs, is waited for. Where a
     file system has no locks, as between nodes, nothing is known of others.
     """
-    opened = open_folder(folder, key)
+    opened = open_folder(folder, "data_dir")
     try:
-        _take(opened, folder, key)
+        _take(opened, folder)
         HELD.add(opened)
         yield
     finally:
@@ -275,7 +275,7 @@ def alone_on(folder: Path, key: str = "data_dir") -> Iterator[None]:
         os.close(opened)
 
 
-def _take(opened: int, folder: Path, key: str) -> None:
+def _take(opened: int, folder: Path) -> None:
     deadline = time.monotonic() + _ENDING_S
     while True:
         try:
@@ -286,8 +286,8 @@ def _take(opened: int, folder: Path, key: str) -> None:
             return None
         if holder is not None or time.monotonic() > deadline:
             raise UserError(
-                f"{key}: {folder} is being measured on by {holder or 'another run, or a server that one left behind'}; two at "
-                f"once disturb each other: wait for it or end it and run again, or choose a folder on another disk with {key}"
+                f"data_dir: {folder} is being measured on by {holder or 'another run, or a server that one left behind'}; two at "
+                f"once disturb each other: wait for it or end it and run again, or choose a folder on another disk with data_dir"
             )
         time.sleep(0.02)
 

@@ -81,6 +81,12 @@ def _holder_of(port: int) -> str:
     return ""
 
 
+def variables_of(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a server that is told `env`: this process's own with them, less the threads of a job, past every proxy."""
+    given = without_threads(os.environ) | dict(env)
+    return given | past_proxies(given)
+
+
 class OwnedProcess:
     """One server process in its own session; a context manager that ends the whole group, and what left it.
 
@@ -97,9 +103,8 @@ class OwnedProcess:
         self.argv = list(argv)
         self.log = log
         self.label = label
-        given = without_threads(os.environ) | dict(env or {})
         self._mark = uuid.uuid4().hex
-        self._env = given | past_proxies(given) | {_MARK: self._mark}
+        self._env = variables_of(env or {}) | {_MARK: self._mark}
         self._process: subprocess.Popen | None = None
         self._log_start = 0
         self.final_counters: ProcessCounters | None = None

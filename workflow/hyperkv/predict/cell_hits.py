@@ -1,4 +1,5 @@
-"""The hit rate of one cell, predicted by the simulation of its very own requests."""
+"""The hit rate of one cell, predicted of its very own requests: by the simulation, below LMCache's server by a play with the modelled GPU, since
+what its pool keeps goes by the second."""
 
 from __future__ import annotations
 
@@ -12,23 +13,29 @@ import numpy as np
 
 from ..base.errors import UserError
 from ..cells.cell import CellSpec
-from ..connectors.gated import gated
 from ..engines.vllm.command import settings_of
 from ..engines.vllm.running import conversations_of
+from ..records.scenario import gated
 from ..workloads import Conversation
 from ..workloads.factory import make_workload, prefixes_known
+from .played import MEMORY_GBPS, Play, has_server_pool
 from .predict_hit_rates import MOST_REQUESTS, NOT_ONE_BY_ONE, Simulation, capacities_of
 from .scenario_tiers import EngineFacts, tiers_below
-from .single_requests import BY_GATE, QUEUE
+from .single_requests import BY_GATE, gpu_file, model_of
 
 _SAME = 0.01  # prompt tokens that may be counted otherwise by an engine's tokenizer
 
 
-def predicted_hit_rate(record: Mapping[str, Any]) -> float | None:
+def predicted_hit_rate(
+    record: Mapping[str, Any], gpus: Sequence[Path] = (), gbps: float | None = None
+) -> float | None:
     """Share of a cell's prompt tokens that its tiers serve, over the requests of its measured window; None without any tier.
 
+    gpus: files of the GPUs that may be the one that it ran on. gbps: 10^9 bytes/s of its store, None where nobody knows: then as memory.
+
     Of the measurement nothing is taken but its settings, save_decode_cache as the running engine showed it: the requests are made
-    anew of the cell's workload and seed, in the order in which they would be sent if every answer took as long as any other.
+    anew of the cell's workload and seed, in the order in which they would be sent if every answer took as long as any other, or as the
+    modelled GPU answers them.
 
     Raises UserError saying why nothing is predicted.
     """
@@ -42,6 +49,8 @@ def predicted_hit_rate(record: Mapping[str, Any]) -> float | None:
     _require_predictable(record, sizes)
     run = _simulation(*_workload_of(record))
     _require_same(run, record["requests"]["prompt_tokens"])
+    if record["engine"] == "vllm" and has_server_pool(scenario):
+        return _played(record, facts, gpus, gbps)
     replay = record["engine"] == "replay"
     if replay and len(run.prompts) > MOST_REQUESTS:
         raise UserError(NOT_ONE_BY_ONE)
@@ -62,6 +71,23 @@ def predicted_hit_rate(record: Mapping[str, Any]) -> float | None:
     return float(hits / run.prompts[window].sum())
 
 
+def _played(record: Mapping[str, Any], facts: EngineFacts, gpus: Sequence[Path], gbps: float | None) -> float:
+    spec, told = record["spec"], record["effective"]
+    scenario = dict(spec["scenario"])
+    if scenario.get("save") == "second_use" or scenario.get("bound_bytes"):
+        raise UserError("below LMCache's pool a store that does not keep all that is saved is not played")
+    own = {"prefix_caching": bool(facts.hbm), "block_tokens": facts.block_tokens}
+    scenario["vllm"] = {**scenario["vllm"], **own}
+    if told["save_decode_cache"] is not None:
+        scenario["save_decode_cache"] = told["save_decode_cache"]
+    cell = CellSpec(spec | {"scenario": scenario}, int(record["load"]), record["repeat"], Path())
+    if conversations_of(cell)[0].turns[0].arrival_s is not None:
+        raise UserError("requests that come by a trace's clock are not played")
+    file = gpu_file(record, gpus)
+    play = Play(cell, model_of(record, file), file, gbps or MEMORY_GBPS, told["buffer_bytes"])
+    return play.hit_rate()
+
+
 def _facts(record: Mapping[str, Any]) -> EngineFacts:
     """HBM, blocks, GPUs and KV geometry that a cell's engine had: as it told, else as it was asked."""
     spec, told = record["spec"], record["effective"]
@@ -76,7 +102,7 @@ def _facts(record: Mapping[str, Any]) -> EngineFacts:
 
 def _require_predictable(record: Mapping[str, Any], sizes: Mapping[str, int | None]) -> None:
     spec, scenario = record["spec"], record["spec"]["scenario"]
-    if gated(scenario) or QUEUE in scenario:
+    if gated(scenario):
         raise UserError(BY_GATE)
     if "hbm_bytes" in sizes and sizes["hbm_bytes"] is None:
         raise UserError("how much HBM holds is not known: vllm.hbm_kv_bytes is not set")

@@ -10,15 +10,15 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..cells.cell import CellSpec
-from ..connectors.gated import gated
 from ..models.gpu import GpuModel, document_of, load_gpu
 from ..models.gpus import kv_pieces
 from ..records.hardware import gpu_of
+from ..records.repeats import pass_of
+from ..records.scenario import gated
 from ..stores.registry import store_class
 from .request_time import REQUEST_S, hit_ttft_s, rest_s, times_of
 
 BY_GATE = "a gate decides how much is loaded"
-QUEUE = "load_queue_bytes"  # a gate's key in records of earlier versions
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,17 @@ class Request:
 def requests_of(record: Mapping[str, Any]) -> Iterator[Request]:
     """The requests of a record of single requests, less those that were computed and saved at once."""
     scenario = record["spec"]["scenario"]
-    cell, tiered = _cell_of(record), scenario["tier"] != "none"
-    token_bytes, pieces = cell.stored_bytes_per_token, kv_pieces(cell.geometry, cell.share.ranks)
-    by_gate = [BY_GATE] if gated(scenario) or QUEUE in scenario else []
-    for sample in record["samples"]:
-        if tiered and sample["pass"] == "first":
+    cell = _cell_of(record)
+    pieces = kv_pieces(cell.geometry, cell.share.ranks)
+    by_gate = [BY_GATE] if gated(scenario) else []
+    for sample, loaded_tokens, loaded_bytes in loads_of(record):
+        if pass_of(record, sample) == "saved":
             continue
-        loaded = sample["cached_tokens"] if tiered else 0
         yield Request(
             scenario,
             sample["prompt_tokens"],
-            loaded,
-            loaded * token_bytes,
+            loaded_tokens,
+            loaded_bytes,
             pieces,
             sample["ttft_s"],
             (*by_gate, *sample["faults"]),
@@ -83,9 +82,15 @@ def of_pool(scenario: Mapping[str, Any]) -> bool:
     return scenario["tier"] != "none" and store_class(scenario["store"]).held_by_engine == "pool"
 
 
-def token_bytes_of(record: Mapping[str, Any]) -> int:
-    """Bytes of one token as a record's scenario stores and loads it."""
-    return _cell_of(record).stored_bytes_per_token
+def loads_of(record: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], int, int]]:
+    """The samples of a record of single requests, each with the tokens that a tier served and their bytes, as stored."""
+    tiered, token_bytes = (
+        record["spec"]["scenario"]["tier"] != "none",
+        _cell_of(record).stored_bytes_per_token,
+    )
+    for sample in record["samples"]:
+        loaded = sample["cached_tokens"] if tiered else 0
+        yield sample, loaded, loaded * token_bytes
 
 
 def gpu_file(record: Mapping[str, Any], files: Sequence[Path]) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 from ...plugin.lmcache_striped.deadline import Endpoint
 from ..cells.cell import CellSpec
 from ..connectors import vllm_own
-from ..connectors.gated import fed, gated
+from ..connectors.gated import fed
 from ..connectors.registry import DIRECT, STRIPED
 from ..engines.vllm import lmcache, refusals
 from ..engines.vllm.command import command, settings_of, variables, weights_of
@@ -20,6 +20,7 @@ from ..engines.vllm.running import context_tokens, saved_bytes
 from ..machine.processes import LOOPBACK
 from ..models.geometry import Geometry
 from ..models.gpus import check_settings, kv_share, tensor_parallel_of
+from ..records.scenario import gated
 from ..stores.held import Held
 from ..stores.placed import place as store_place
 from ..stores.registry import store_class

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,3 +84,16 @@ def write_table(table: pd.DataFrame, paths: Iterable[Path]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write = table.to_parquet if path.suffix == ".parquet" else table.to_csv
         write(path, index=False)
+
+
+def read_named(paths: Sequence[Path], needed: Sequence[str]) -> dict[str, Any]:
+    """Tables and JSON files by name. Raises UserError naming one that is needed and missing among them."""
+    found = {
+        path.stem: read_json(path)
+        if path.suffix == ".json"
+        else read_csv(path, keep_default_na=False, na_values=[""])
+        for path in paths
+    }
+    if missing := [name for name in needed if name not in found]:
+        raise UserError(f"{', '.join(missing)} is not among the files; give its path with --tables")
+    return found

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from .scenario import uses_data_dir
+
 COLUMNS = ("node", "hardware", "disk")
 _BETWEEN = " | "
 _MIXED = {
@@ -15,19 +17,6 @@ _MIXED = {
     "disk": "on {} different disks",
     "pair": "with {} pairs of vLLM and LMCache, each to be compared with its own recompute alone",
 }
-
-
-def place_of(scenario: Mapping[str, Any]) -> str | None:
-    """The addresses of a store that was there already, or that it was on the job's other node; None for one on the engine's."""
-    if scenario.get("node"):
-        return "other node"
-    return " ".join(place["addresses"]) if (place := scenario.get("place")) else None
-
-
-def uses_data_dir(scenario: Mapping[str, Any] | None) -> bool:
-    """Whether a record's scenario keeps files on the config's data_dir; a record without one does."""
-    elsewhere = scenario is not None and (scenario.get("data_dir") or scenario.get("place"))
-    return scenario is None or (scenario.get("tier") == "ssd" and not elsewhere)
 
 
 def columns_of(records: Iterable[Mapping[str, Any]]) -> dict[str, str | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -117,3 +117,12 @@ def _connected(rows: pd.DataFrame) -> pd.DataFrame:
         return kept
     processes = pd.to_numeric(kept["processes"]).fillna(1).astype(int)
     return kept.assign(connections=kept["connections"] * processes)
+
+
+def differences(one: Any, other: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each key in which two slices of a configuration differ, such as loadgen.timeout_s, with the value of either; None for none."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for name in dict.fromkeys([*one, *other]):
+            yield from differences(one.get(name), other.get(name), f"{key}.{name}".lstrip("."))
+    elif one != other:
+        yield key, one, other

@@ -25,7 +25,7 @@ def median(values: Sequence[float | None]) -> float | None:
     return float(np.median(known)) if known else None
 
 
-def median_interval(values: Sequence[float | None], seed: int = 0) -> Interval:
+def median_interval(values: Sequence[float | None]) -> Interval:
     """Median and percentile-bootstrap 95 % interval. None values are left out; all None gives None.
 
     With few repeats the interval is coarse: with three it is their range. Source: Efron, Tibshirani,
@@ -37,7 +37,7 @@ def median_interval(values: Sequence[float | None], seed: int = 0) -> Interval:
     from scipy.stats import bootstrap  # takes longer to import than most tables to make
 
     found = bootstrap(
-        (known,), np.median, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
+        (known,), np.median, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(0)
     ).confidence_interval
     middle = float(np.median(known))  # of equal values an end may lie a rounding beyond
     return Interval(middle, min(middle, float(found.low)), max(middle, float(found.high)))

@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from ...plugin.lmcache_striped.gate import OFF, TTFT
+from ...plugin.lmcache_striped.gate import TTFT
 from ..predict.single_requests import of_pool
 from ..recommend.recommendation_text import number
 from ..records.hardware import short_gpu
 from ..records.kept_run import KeptRun
+from ..records.scenario import OFF, gate_of
 from ..records.templates import filled
 from ..tables.cells import cells_table
 from ..tables.methods.over_recompute import cell_ratios, measured_break_even, single_ratios
@@ -87,7 +88,7 @@ def quoted(lines: Sequence[str]) -> str:
 def prompt_rows(run: KeptRun) -> pd.DataFrame:
     """Single requests that a run loaded from SSD, all of each: rows of single_ratios, with `needs_gbps` and `gave_gbps`."""
     singles = single_ratios(run.of("single"))
-    return _whole(singles, singles["tier"].eq("ssd") & singles["gate"].isna() & singles["shape"].isna())
+    return _whole(singles, singles["tier"].eq("ssd") & singles["gate"].eq(OFF) & singles["shape"].isna())
 
 
 def pool_rows(run: KeptRun) -> pd.DataFrame:
@@ -113,7 +114,7 @@ def load_rows(run: KeptRun) -> pd.DataFrame:
     records = run.of("cell")
     own = {record["scenario"]: record["spec"]["scenario"] for record in records}
     shaped = {name for name, scenario in own.items() if scenario.get("shape")}
-    gates = {name: scenario.get("gate", OFF) for name, scenario in own.items()}
+    gates = {name: gate_of(scenario) for name, scenario in own.items()}
     cells = cells_table(records)
     first = cells[cells["valid"].astype(bool)].drop_duplicates(["scenario", "load"])
     rows = cell_ratios(cells).merge(first, on=["scenario", "load"])

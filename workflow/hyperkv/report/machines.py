@@ -21,7 +21,7 @@ from ..base.options import Files
 from ..records.frames import read_jsonl
 from ..records.hardware import columns_of
 from ..records.kept_run import ABOUT, KeptRun, read_run
-from ..records.parity import unlike
+from ..records.parity import differences, unlike
 from ..records.templates import filled
 from ..tables.cells import cells_table
 from ..tables.methods.over_recompute import cell_ratios, single_facts, single_ratios
@@ -105,7 +105,7 @@ def different(one: Measured, other: Measured) -> str:
     """In which words two are not the same experiment; empty when they are."""
     if not (one.records and other.records):
         return "it has no cells and no single requests"
-    if keys := list(_differences(one.experiment, other.experiment)):
+    if keys := [key for key, *_ in differences(one.experiment, other.experiment)]:
         return f"{', '.join(keys)} not alike"
     for scenario, own in one.facts.groupby("scenario", sort=False):
         others = other.facts[other.facts["scenario"] == scenario]
@@ -196,18 +196,9 @@ def _unlike_scenarios(measured: Sequence[Measured]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for one, other in pairwise(measured):
         for scenario in [name for name in one.scenarios if name in other.scenarios]:
-            if keys := list(_differences(one.scenarios[scenario], other.scenarios[scenario])):
+            if keys := [key for key, *_ in differences(one.scenarios[scenario], other.scenarios[scenario])]:
                 found.setdefault(scenario, []).extend(keys)
     return found
-
-
-def _differences(one: Any, other: Any, key: str = "") -> Iterator[str]:
-    """'loadgen.timeout_s' for each key in which two differ."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for name in dict.fromkeys([*one, *other]):
-            yield from _differences(one.get(name), other.get(name), f"{key}.{name}".lstrip("."))
-    elif one != other:
-        yield key
 
 
 if __name__ == "__main__":

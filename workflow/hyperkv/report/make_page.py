@@ -17,7 +17,7 @@ from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..base.options import Files
 from ..recommend.recommendation_text import objective_words
-from ..records.frames import Asked
+from ..records.frames import Asked, read_named
 from ..records.templates import environment
 from ..tables.methods.pays_text import answer, caveat
 from ..tables.methods.predicted_text import counts_words
@@ -25,7 +25,6 @@ from ..tables.methods.substitution import WORDS
 from ..tables.methods.told_apart import told_apart
 from . import facts, rows
 from .answer import price_of_ssd
-from .found import read
 from .inline import inlined
 from .run_rows import predicted_rows
 from .sources import Sources, cell_rows, pays_rows, single_rows, sources_of, sweep_rows
@@ -78,7 +77,7 @@ def main(
         records: JSONL files of the sweep and of the stores alone, which the page leads to.
         out: HTML file.
     """
-    found, shown = read([*tables, *recommended], NEEDED), pictures(figures, captions)
+    found, shown = read_named([*tables, *recommended], NEEDED), pictures(figures, captions)
     out.write_text(page(found, shown, template, sources_of(records, out, asked)))
 
 

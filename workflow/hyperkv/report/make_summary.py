@@ -15,12 +15,12 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..base.options import Files, read_by
+from ..records.frames import read_named
 from ..records.hardware import disk_words, hardware_words, mixed
 from ..records.repeats import at_common_load, at_own_load
 from ..records.templates import filled
 from ..tables.methods.pays_text import TOO_MANY, answer, caveat, pays_text
 from .answer import price_of_ssd
-from .found import read
 from .run_rows import versions_of
 from .summary import Environment, Evidence, Interval, Pays, Ratio, Recommendation, Scenario, Summary
 
@@ -50,7 +50,7 @@ def main(*, tables: Files, recommendation: Path, notes: Notes = (), out: Path, t
         out: JSON file.
         text: text file for the terminal.
     """
-    found = read([*tables, recommendation], NEEDED)
+    found = read_named([*tables, recommendation], NEEDED)
     told = summary_of(found, notes)
     out.write_text(told.model_dump_json(indent=1) + "\n")
     text.write_text(terminal_text(told, found["pays"]))

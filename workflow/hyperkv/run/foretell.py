@@ -5,8 +5,8 @@ their requests, with a modelled device in the store's place.
       --config config/scenarios.yaml config/config.yaml config/experiments/gpu.yaml config/experiments/gpu/documents.yaml
 
 GPU and model are those of `gpu` and `model`. A store of tier ssd is a device of `gbps`, one behind a shaped device that one, any other is
-memory; a pool before it keeps what was used last, and a gate decides as in a cell. A request and a hit take besides what single ones do
-(predict/request_time.py). Not modelled: saves that hold the device, loads that go on at once, and a pool that what is under way does not fit into.
+memory; a pool keeps what that of the scenario's connector does (predict/played.py), and a gate decides as in a cell. A request and a hit take besides
+what single ones do (predict/request_time.py). Not modelled: lookups that take long, saves that hold the device, and loads that go on at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...plugin.lmcache_striped.gate import Gate
 from ..base.cli import run_stage
 from ..base.errors import UserError
 from ..base.options import Files
@@ -30,31 +29,24 @@ from ..cells.samples import window_values
 from ..config.config import checked
 from ..config.plan import sweep_spec
 from ..config.scenarios import loads_of, selected
-from ..connectors.gated import gated
-from ..engines.replay.clients import replay
-from ..engines.replay.gating import Gating, curve_points
-from ..engines.replay.modelled import Device, PooledTiers
-from ..engines.replay.request import KeyedConversation, ReplayResult, ReplaySettings, VirtualClock
+from ..engines.replay.gating import curve_points
+from ..engines.replay.request import ReplayResult
 from ..engines.vllm.command import settings_of
-from ..engines.vllm.running import conversations_of, saved_bytes
+from ..engines.vllm.running import saved_bytes
 from ..models.geometry import load_geometry
 from ..models.gpu import GpuModel, load_gpu
-from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
-from ..models.gpus import kv_pieces
 from ..predict.break_even_text import required_words
-from ..predict.request_time import REQUEST_S, break_even_gbps, hit_s, times_of_full_hit
-from ..predict.single_requests import of_pool
-from ..workloads.chunks import chain_keys
-from .stages import merged
+from ..predict.played import MEMORY_GBPS, Play, step_tokens
+from ..predict.request_time import REQUEST_S, break_even_gbps, times_of_full_hit
+from .configuration import merged
 
 # As a run on an H200 took them (results/reference/h200/2026-11-29-gate-load), seconds: vLLM with its store, LMCache's server, a GB of dummy
 # weights on each GPU, the job besides, a load besides its requests, and each single request besides its answer.
 START_S, SERVER_S, WEIGHTS_S_PER_GB, JOB_S, LOAD_S, SINGLE_S = 40.0, 20.0, 0.5, 15.0, 20.0, 0.7
-_STEP_WORD, _STEP_TOKENS, _SEQUENCES = "--max-num-batched-tokens", 8192, 64
 
 
-def main(*, config: Files, gbps: float, memory_gbps: float = 17.0, out: Path) -> None:
-    """Play every load of every scenario once, with the first repeat's requests.
+def main(*, config: Files, gbps: float, memory_gbps: float = MEMORY_GBPS, out: Path) -> None:
+    """Play every load of every scenario, with the first repeat's requests.
 
     Args:
         config: the configuration's files, in order.
@@ -103,92 +95,35 @@ def break_even(config: Mapping[str, Any]) -> str:
 
 def _row(cell: CellSpec, gpu_file: Path, gbps: float, memory_gbps: float) -> dict[str, Any]:
     scenario, gpu = cell.scenario, load_gpu(gpu_file, cell.geometry, cell.gpus)
-    result = played(cell, gpu, gpu_file, gbps, memory_gbps)
-    requests = result.requests
-    values = window_values([each.sample for each in requests], result.window_s)
-    window = [each for each in requests if each.arrival_s < result.window_s]
-    of_store = sum(each.tier_hit_tokens.get("store", 0) for each in window)
+    results = Play(cell, gpu, gpu_file, gbps if scenario["tier"] == "ssd" else memory_gbps).results()
     return {
         "scenario": scenario["name"],
         "tier": scenario["tier"],
         "load": cell.load,
-        "requests": len(requests),
-        "rps": values["rps_per_gpu"],
-        "ttft_p50_s": REQUEST_S + (values["ttft_p50_ms"] or 0.0) / 1e3,
-        "hit_rate": values["hit_rate"],
-        "store_hit_rate": of_store / sum(each.prompt_tokens for each in window),
+        "requests": len(results[0].requests),
+        **pd.DataFrame(map(_figures, results)).mean().to_dict(),
         "saved_bytes": 0 if scenario["tier"] == "none" else saved_bytes(cell),
-        "load_s": max(each.sample.finish_s for each in requests),
         "job_s": _job_s(cell, gpu),
     }
 
 
-def played(cell: CellSpec, gpu: GpuModel, gpu_file: Path, gbps: float, memory_gbps: float) -> ReplayResult:
-    """The requests of a cell of engine vllm, by engine replay. Raises UserError."""
-    settings, scenario, clock = settings_of(cell.spec), cell.scenario, VirtualClock()
-    step_tokens, block, chunk = _step_tokens(settings), settings["block_tokens"], scenario["chunk_tokens"]
-    chunk_bytes = cell.share.stored_bytes(chunk)
-    tiers = gating = None
-    if scenario["tier"] != "none":
-        pool = scenario["dram_pool_bytes"] or 0
-        device, has_store = _device(cell, gbps, memory_gbps), not of_pool(scenario)
-        tiers = PooledTiers(device, chunk_bytes, clock, cell.seed, pool, has_store)
-        if gated(scenario):
-            slo_ms, curve = cell.spec["slo"]["ttft_ms"], curve_points(gpu, step_tokens)
-            gate = Gate(scenario["gate"], chunk, clock, curve, chunk_bytes, 0, slo_s=slo_ms and slo_ms / 1e3)
-            gating = Gating(gate, tiers, chunk)
-    keyed = [KeyedConversation(each, chain_keys(each.tokens, block)) for each in conversations_of(cell)]
-    return replay(
-        keyed,
-        cell.load,
-        gpu,
-        ReplaySettings(
-            block_tokens=block,
-            hbm_blocks=_hbm_bytes(cell, settings, gpu_file) // (cell.share.hbm_bytes_per_token * block),
-            chunk_tokens=chunk,
-            max_num_batched_tokens=step_tokens,
-            max_num_seqs=_SEQUENCES,
-            staging_bytes=1 << 50,
-            save_decode_cache=scenario["save_decode_cache"],
-            prefix_caching=settings["prefix_caching"],
-        ),
-        tiers,
-        gating=gating,
-        clock=clock,
-        think_s=lambda client: REQUEST_S,
-    )
-
-
-def _device(cell: CellSpec, gbps: float, memory_gbps: float) -> Device:
-    """What is below the pool."""
-    scenario, pieces = cell.scenario, kv_pieces(cell.geometry, cell.share.ranks)
-    shape = scenario.get("shape") or {}
-    own = gbps if scenario["tier"] == "ssd" else memory_gbps
-    read, write = (shape.get(f"{way}_gbps") or own for way in ("read", "write"))
-    return Device(read, write, chunk_s=hit_s(scenario["chunk_tokens"], pieces), call_s=0.0)
-
-
-def _step_tokens(settings: Mapping[str, Any]) -> int:
-    words = [str(word) for word in settings["flags"]]
-    return int(words[words.index(_STEP_WORD) + 1]) if _STEP_WORD in words else _STEP_TOKENS
-
-
-def _hbm_bytes(cell: CellSpec, settings: Mapping[str, Any], gpu_file: Path) -> int:
-    """Bytes of KV on all GPUs: as bounded, else what weights leave of their memory."""
-    if settings["hbm_kv_bytes"] is not None:
-        return settings["hbm_kv_bytes"]
-    memory_gb = memory_gb_of(gpu_file)
-    if memory_gb is None or cell.geometry.weight_bytes is None:
-        raise UserError(
-            "config: vllm.hbm_kv_bytes: neither it nor the GPU's memory_gb and the model's parameters are known; set it"
-        )
-    return int(cell.gpus * MEMORY_SHARE * memory_gb * 1e9) - cell.geometry.weight_bytes
+def _figures(result: ReplayResult) -> dict[str, float]:
+    values = window_values([each.sample for each in result.requests], result.window_s)
+    window = [each for each in result.requests if each.arrival_s < result.window_s]
+    of_store = sum(each.tier_hit_tokens.get("store", 0) for each in window)
+    return {
+        "rps": values["rps_per_gpu"] or 0.0,
+        "ttft_p50_s": REQUEST_S + (values["ttft_p50_ms"] or 0.0) / 1e3,
+        "hit_rate": values["hit_rate"] or 0.0,
+        "store_hit_rate": of_store / sum(each.prompt_tokens for each in window),
+        "load_s": max(each.sample.finish_s for each in result.requests),
+    }
 
 
 def _job_s(cell: CellSpec, gpu: GpuModel) -> float:
     """Seconds of a job less its loads' requests: its servers, its single requests, computed twice at most, and what is around them."""
-    latency, step_tokens = cell.spec["latency"], _step_tokens(settings_of(cell.spec))
-    curve = np.array(curve_points(gpu, step_tokens))
+    latency = cell.spec["latency"]
+    curve = np.array(curve_points(gpu, step_tokens(settings_of(cell.spec))))
     once_s = [SINGLE_S + float(np.interp(tokens, *curve.T)) for tokens in latency["prompt_tokens"]]
     weights_gb = (cell.geometry.weight_bytes or 0) / 1e9 / cell.gpus
     start_s = START_S + WEIGHTS_S_PER_GB * weights_gb + (SERVER_S if cell.scenario["tier"] != "none" else 0.0)

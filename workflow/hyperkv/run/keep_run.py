@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,15 @@ from ..base.errors import UserError
 from ..base.options import Files, Words
 from ..config.models.experiment import Figures
 from ..records.frames import read_json, read_jsonl
-from ..records.hardware import uses_data_dir
+from ..records.identity import identity_of
 from ..records.kept_run import About, name_before_device, write_run
+from ..records.parity import differences
 from ..records.record_file import identity_in
+from ..records.scenario import uses_data_dir
 from ..records.upgrade import current
 from .asked import Asked
-from .stages import Stages, merged
+from .configuration import merged
+from .stages import Stages
 
 OF_AN_ENGINE, MOST = ("latency", "tier_tradeoff", "array", "sharing", "cost"), 3
 MEASURED = {
@@ -101,11 +103,7 @@ def measured(results: Path, configuration: Mapping[str, Any]) -> Iterator[tuple[
 
     Raises UserError for a file that was measured with another configuration; data_dir may differ where nothing was put.
     """
-
-    @cache
-    def asked(**other: str) -> Asked:
-        return Asked(Stages.of({**configuration, **other}))
-
+    asked = Asked(Stages.of(configuration))
     for pattern, section in MEASURED.items():
         scenarios = configuration.get(section, {}).get("scenarios")
         for path in sorted(results.glob(pattern), key=lambda path: _place(path, scenarios or [])):
@@ -116,29 +114,21 @@ def measured(results: Path, configuration: Mapping[str, Any]) -> Iterator[tuple[
                     yield f"{place}:{number}", record
 
 
-def _require_own(
-    path: Path, records: Sequence[Mapping[str, Any]], name: str, asked: Callable[..., Asked]
-) -> None:
-    made, wanted = identity_in(path), asked().wanted(name)
-    if made is None or wanted is None or made.spec == wanted.identity.spec:
+def _require_own(path: Path, records: Sequence[Mapping[str, Any]], name: str, asked: Asked) -> None:
+    made, wanted = identity_in(path), asked.wanted(name)
+    if made is None or wanted is None:
         return
     spec: Mapping[str, Any] = next((record["spec"] for record in records if record.get("spec")), {})
+    told = json.loads(wanted.spec)
     if "data_dir" in spec and not uses_data_dir(spec.get("scenario")):
-        wanted = asked(data_dir=spec["data_dir"]).wanted(name) or wanted
-        if made.spec == wanted.identity.spec:
-            return
-    named = f"other contents of {', '.join(wanted.files)}"
-    differs = next(differences(spec, json.loads(wanted.spec)), named if spec else "another configuration")
-    raise UserError(f"{path}: measured with {differs}; keep a run with the configuration that it had")
-
-
-def differences(one: Any, other: Any, key: str = "") -> Iterator[str]:
-    """'loadgen.timeout_s 60, and the configuration has 90' for each key in which two slices of a configuration differ."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for name in dict.fromkeys([*one, *other]):
-            yield from differences(one.get(name), other.get(name), f"{key}.{name}".lstrip("."))
-    elif one != other:
-        yield f"{key} {json.dumps(one)}, and the configuration has {json.dumps(other)}"
+        told["data_dir"] = spec["data_dir"]
+    if made.spec == identity_of(told, made.code).spec:
+        return
+    words = f"other contents of {', '.join(wanted.files)}" if spec else "another configuration"
+    for key, had, has in differences(spec, told) if spec else ():
+        words = f"{key} {json.dumps(had)}, and the configuration has {json.dumps(has)}"
+        break
+    raise UserError(f"{path}: measured with {words}; keep a run with the configuration that it had")
 
 
 def commits_of(records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -35,7 +35,8 @@ from ..config.environments import OWN_ENVIRONMENT, environment_record
 from ..connectors.registry import LIBRARY
 from ..machine.machine_code import needs_of
 from . import unpack
-from .stages import PAIRS, SOURCE, Stages, merged
+from .configuration import merged
+from .stages import PAIRS, SOURCE, Stages
 
 DEFAULTS = ("config/scenarios.yaml", "config/config.yaml")
 WHEELS = "wheels"  # the folder that Makefile looks for

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snakemake.utils import update_config
-
 from ..array.baseline_file import baseline_of
 from ..array.settings import ArraySettings
-from ..base.config_files import read_mapping
 from ..base.errors import UserError
 from ..build.build_kvrocks import link_spec
 from ..build.compile_kvrocks import build_spec
@@ -32,14 +29,6 @@ from ..workloads.text.tokens_file import check_texts
 
 SOURCE, DEPENDENCIES = "results/build/kvrocks-source.tar.gz", "results/build/kvrocks-deps"
 FROM_SOURCE = {"fetch_kvrocks", "fetch_kvrocks_dependencies", "compile_kvrocks", "compile_patched_kvrocks"}
-
-
-def merged(files: Iterable[Path], key: str, instead: str) -> dict[str, Any]:
-    """A configuration's files, in order, merged as Snakemake merges a --configfile. Raises UserError as read_mapping."""
-    found: dict[str, Any] = {}
-    for path in files:
-        update_config(found, read_mapping(path, key, instead))
-    return found
 
 
 @dataclass(frozen=True)
@@ -90,6 +79,11 @@ class Stages:
         return next(
             iter(self.pairs or environments.pairs_of(self.config, [*self.tuned, *self.ladder])), "current"
         )
+
+    @property
+    def made_model(self) -> str:
+        """The file that stands for the model that a rule makes."""
+        return f"{environments.made_model_dir(self.config)}/config.json"
 
     @property
     def is_built(self) -> bool:
@@ -185,25 +179,10 @@ class Stages:
             engine = self._engine_files(name) if self.vllm else [self.config["gpu"]]
             return [self.config["model"], *engine, *read, *self._built_for(name)]
         if stage == "try_pair":
-            engine = [
-                environments.environment_record(PAIRS[0]),
-                f"{environments.made_model_dir(self.config)}/config.json",
-            ]
             built = [path for each in self.trying for path in self._built_for(each)]
-            return [
-                self.config["model"],
-                self.config["pairs"]["conversations"],
-                *engine,
-                *dict.fromkeys(built),
-            ]
+            return [*self._asked_of_pairs(), self.made_model, *dict.fromkeys(built)]
         if stage == "measure_bits":
-            made = (
-                []
-                if self.config["vllm"]["model_dir"]
-                else [f"{environments.made_model_dir(self.config)}/config.json"]
-            )
-            asked = [self.config["model"], self.config["pairs"]["conversations"]]
-            return [*asked, environments.environment_record(PAIRS[0]), *made]
+            return [*self._asked_of_pairs(), *self._model_files()]
         if stage in ("profile_store", "profile_layers"):
             return self._built_for(selected(self.config, [name])[0])
         if stage == "predict_hit_rates":
@@ -227,8 +206,9 @@ class Stages:
 
     def texts_files(self, name: str) -> list[str]:
         """What such a file is made of: the conversations, the model's folder where a rule makes it, and transformers."""
-        own, made = self.texts()[name], environments.made_model_dir(self.config)
-        folder = [f"{made}/config.json"] if own["tokenizer"] == made else []
+        own = self.texts()[name]
+        made = own["tokenizer"] == environments.made_model_dir(self.config)
+        folder = [self.made_model] if made else []
         return [own["file"], *folder, environments.environment_record(environments.LOADGEN_ENVIRONMENT)]
 
     def program(self, scenario: str) -> str | None:
@@ -273,10 +253,7 @@ class Stages:
         alone = selected(self.config, [*self.profiled, *self.layered])
         read = {path for name in self.texts() for path in self.texts_files(name)}
         read |= {path for name in self.scenarios for path in self.files("measure_scenario", name)}
-        model, packaged = (
-            f"{environments.made_model_dir(self.config)}/config.json",
-            environments.packaged(self.config),
-        )
+        model, packaged = self.made_model, environments.packaged(self.config)
         if model in read:
             read.add(environments.environment_record(self.model_pair))
         needed = [name for name in environments.ENVIRONMENTS if environments.environment_record(name) in read]
@@ -327,15 +304,19 @@ class Stages:
         return [need for need, asking in needs.items() if asking]
 
     def _engine_files(self, name: str) -> list[str]:
-        made = (
-            []
-            if self.config["vllm"]["model_dir"]
-            else [f"{environments.made_model_dir(self.config)}/config.json"]
-        )
         own = self.config["scenarios"][name]
         records = (own["pair"], environments.LOADGEN_ENVIRONMENT)
         plugin = [] if plugin_module(own) is None else [f"results/build/{own['pair']}/striped.json"]
-        return [*map(environments.environment_record, records), *plugin, *made]
+        return [*map(environments.environment_record, records), *plugin, *self._model_files()]
+
+    def _model_files(self) -> list[str]:
+        """Of the model that a rule makes; none of one that is there already."""
+        return [] if self.config["vllm"]["model_dir"] else [self.made_model]
+
+    def _asked_of_pairs(self) -> list[str]:
+        """The model, the conversations that pairs and formats are tried with, and their environment."""
+        own = [self.config["model"], self.config["pairs"]["conversations"]]
+        return [*own, environments.environment_record(PAIRS[0])]
 
     def _built_for(self, name: str) -> list[str]:
         library = [str(LIBRARY)] if self.config["scenarios"][name].get("client") == "native" else []

@@ -131,10 +131,9 @@ class RequestReader:
 class ReplyWriter:
     """Collects replies and sends them together, without joining a large value to its header."""
 
-    def __init__(self, sock: socket.socket, pending_bytes_max: int = LARGE_VALUE_BYTES) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self.bytes_sent = 0
         self._sock = sock
-        self._pending_bytes_max = pending_bytes_max
         self._parts: list[bytes] = []
         self._pending_bytes = 0
 
@@ -142,7 +141,7 @@ class ReplyWriter:
         """Queue a reply, or a piece of one; sends when more than 64 KiB are waiting. Raises OSError."""
         self._parts.extend(parts)
         self._pending_bytes += sum(map(len, parts))
-        if self._pending_bytes > self._pending_bytes_max:
+        if self._pending_bytes > LARGE_VALUE_BYTES:
             self.flush()
 
     def flush(self) -> None:

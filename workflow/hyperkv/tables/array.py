@@ -5,6 +5,7 @@ python -m workflow.hyperkv.tables.array --spec '{...}' --cells results/sweep/*/*
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,6 @@ from ..records.stats import median, spread
 from .cells import cells_table
 from .ladder import GAINS, gain
 from .methods.array_text import array_text
-from .methods.break_even import crossing
 from .methods.dictionary import table_of
 
 VALUES = (
@@ -140,6 +140,20 @@ def _predicted_gbps(record: Mapping[str, Any]) -> float | None:
         compute_s += times["prefill_s"]
         beside_s += rest_s(times)
     return required_gbps(loaded, compute_s, beside_s) if loaded and compute_s > beside_s else None
+
+
+def crossing(points: Sequence[tuple[float, float]]) -> float | None:
+    """GB/s at which a gain becomes 1 and stays above; on straight lines between points over the logarithm of GB/s.
+
+    points: (GB/s, gain), GB/s rising. None where the last one does not gain, or all do: nothing is extrapolated.
+    """
+    known = [(gbps, value) for gbps, value in points if pd.notna(value)]
+    below = [number for number, (_, value) in enumerate(known) if value < 1]
+    if not below or below[-1] == len(known) - 1:
+        return None
+    (low, under), (high, over) = known[below[-1]], known[below[-1] + 1]
+    share = (1 - under) / (over - under)
+    return math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
 
 
 if __name__ == "__main__":

@@ -83,7 +83,9 @@ def predicted_table(
     """
     singles = [record for record in records if record["record"] == "single"]
     cells = [record for record in records if record["record"] == "cell"]
-    rows = [*_single_rows(singles, stores, gpus), *_hit_rows(cells)]
+    rows = list(_single_rows(singles, stores, gpus))
+    gbps = {row["scenario"]: row["gbps"] for row in rows if row.get("gbps")}
+    rows += _hit_rows(cells, gpus, gbps)
     return table_of("predicted", [row | _judged(row) for row in rows])
 
 
@@ -193,18 +195,20 @@ def _break_even_rows(group: Group, ratios: pd.DataFrame) -> Iterator[dict[str, A
         yield told | spread("measured", needs)
 
 
-def _hit_rows(records: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _hit_rows(
+    records: Sequence[Mapping[str, Any]], files: Sequence[Path], gbps: Mapping[str, float]
+) -> Iterator[dict[str, Any]]:
     groups: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     for record in records:
         groups.setdefault((record["scenario"], record["load"]), []).append(record)
-    for (_, load), own in groups.items():
+    for (scenario, load), own in groups.items():
         counting = [each for each in own if each["valid"] and each["values"]["hit_rate"] is not None]
         row = {**_about(own), "quantity": HIT_RATE, "load": load, "samples": len(counting)}
         row |= spread("measured", median_interval([each["values"]["hit_rate"] for each in counting]))
         if not counting:
             row["reason"] = "; ".join(dict.fromkeys(reason for each in own for reason in each["reasons"]))
         try:
-            rates = [predicted_hit_rate(each) for each in counting or own]
+            rates = [predicted_hit_rate(each, files, gbps.get(scenario)) for each in counting or own]
         except UserError as error:
             yield row | {"reason": row.get("reason") or str(error)}
             continue

@@ -14,8 +14,8 @@ import pandas as pd
 from ..base.cli import run_stage
 from ..base.options import Files
 from ..records.frames import Asked, Out, read_jsonl, write_table
-from ..records.hardware import place_of
 from ..records.repeats import groups_of, known, median_per_byte, point_columns, said_once
+from ..records.scenario import place_of
 from ..records.stats import median
 from .methods.dictionary import table_of
 

@@ -15,7 +15,7 @@ from ..base.errors import UserError
 from ..records.journal import Journal
 from ..records.kinds.cell import Cell
 from ..records.kinds.tune import Finalist, Phase
-from ..records.settings_words import worded
+from ..records.scenario import worded
 from ..records.stats import Interval, median, median_interval
 from .space import Parameter, Value, applied
 

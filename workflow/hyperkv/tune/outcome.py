@@ -12,7 +12,7 @@ import yaml
 
 from ..machine.environment import environment
 from ..records.kinds.tune import Finalist, Trial
-from ..records.settings_words import worded
+from ..records.scenario import worded
 from ..records.stats import median, median_interval, spread
 from .finalists import BETTER, Comparison
 from .space import Value, applied

@@ -13,6 +13,7 @@ _LEAST_S = 1e-9
 _KEPT = 0.9  # of an observation's weight, with every further one
 _SURPRISE = 1.3  # how far from what was predicted an observation may be before it moves all that was learned
 _BELIEVED = 0.7  # how much of such a surprise, as a power
+_LONGER = 1.1  # times the shortest prompt's seconds
 _TELLING = 0.02  # relative variance of x from which on it tells what is fixed
 
 
@@ -62,8 +63,9 @@ class Curve:
     """Seconds that the engine takes to compute the rest of a prompt: c(new) + c2 * new * context.
 
     points: (tokens, seconds) of whole prompts. Between them c is interpolated, before and behind them it is
-    c0 + c1 * new + c2 * new^2 / 2, fitted to them with relative errors and no negative part. Raises UserError when there is no
-    point, or one that is no pair of numbers above 0.
+    c0 + c1 * new + c2 * new^2 / 2, fitted to them with relative errors and no negative part. Where several take as long as the shortest,
+    as a step takes some seconds however few tokens it has, these tell nothing of a token and are left out of the fit. Raises UserError
+    when there is no point, or one that is no pair of numbers above 0.
     """
 
     def __init__(self, points: Sequence[Sequence[float]]):
@@ -74,7 +76,11 @@ class Curve:
         if not pairs or not all(np.isfinite(pair).all() and min(pair) > 0 for pair in pairs):
             raise UserError("a curve has at least one pair, of tokens and seconds, all of them above 0")
         tokens, seconds = (np.array(column) for column in zip(*pairs, strict=True))
-        parts = _not_negative(np.stack([np.ones_like(tokens), tokens, tokens**2 / 2], 1), seconds)
+        telling = seconds > _LONGER * seconds.min()
+        if telling.sum() in (0, len(seconds) - 1):
+            telling[:] = True
+        parts = np.stack([np.ones_like(tokens), tokens, tokens**2 / 2], 1)
+        parts = _not_negative(parts[telling], seconds[telling])
         self.fixed, self.per_token, self.per_pair = (float(part) for part in parts)
         self._tokens, self._more = tokens, seconds - self._fitted(tokens)
 

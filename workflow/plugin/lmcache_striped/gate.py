@@ -2,9 +2,8 @@
 
 For every number k of leading chunks the first token is predicted: max(seconds until the GPU is free, seconds to load k) + seconds to
 compute the rest. Objective `ttft` takes the k whose first token is earliest, with a price on the GPU's seconds for those who come
-meanwhile, of those that are earlier than computing everything, of the prompts before it too; `throughput` adds the rest's GPU seconds once
-more for every request that waits, and with an SLO for every request that is being answered, too, as long as the first token stays within it;
-`off` finds all.
+meanwhile, of those that are earlier than computing everything, of the prompts before it too; `throughput` adds the GPU's seconds once more for
+every request that waits, with an SLO for every one that is being answered, too, and an answer for a late first token; `off` finds all.
 """
 
 from __future__ import annotations
@@ -26,11 +25,10 @@ from .store_work import Load, StoreWork
 OFF, TTFT, THROUGHPUT = OBJECTIVES = ("off", "ttft", "throughput")
 _LEAST_GAIN = 0.02  # of the seconds to compute all, for a load to be worth it
 _PROBE_BYTES, _PROBE_SHARE, _PROBED = 32 << 20, 0.03, 64
-_PROMISE_S = 1.0
-_UNTOLD_S = 5.0
+_PROMISE_S, _UNTOLD_S = 1.0, 5.0
 _COME_MEANWHILE = 0.6  # requests that come while one is computed, and wait for it
-_IN_TIME = 0.7  # of the SLO, for a first token to be predicted within it
 _DECIDED = 1 << 16
+_CAME = 32  # lookups that tell how often they come
 _RUNS_S = 10.0  # for which the engine's figure of requests that are answered holds
 
 
@@ -102,6 +100,7 @@ class Gate:
         self._left, self._found = Remembered(), Remembered()
         self._unloaded: deque[Hashable] = deque(maxlen=_PROBED)
         self._decided: deque[tuple[int, int]] = deque(maxlen=_DECIDED)
+        self._came: deque[float] = deque(maxlen=_CAME)
         self._probe_from_s = float("-inf")
         self._untold_s: float | None = None
         if points is not None:
@@ -177,6 +176,7 @@ class Gate:
             self._found.forget(load.keys)
             self._probe_from_s = now
             if isinstance(prompt, Prompt):
+                self._unloaded.clear()
                 prompt.loaded_s = now
                 if not self._blocking:
                     prompt.ready_s = now
@@ -217,7 +217,7 @@ class Gate:
         return found
 
     def to_probe(self) -> list[Hashable]:
-        """Chunks that were left and are worth a load by the side, to learn how fast the store is by now; mostly none.
+        """Chunks that were left since the last load and are worth one by the side, to learn how fast the store is by now; mostly none.
 
         They take at most _PROBE_SHARE of the store's time, and are asked for while nothing else is loaded. The first ones are asked
         for at once, so that no request pays for a store whose speed is not known.
@@ -226,8 +226,7 @@ class Gate:
             now = self._clock()
             if not self._unloaded or not self._store.chunk_bytes or not self._store.idle:
                 return []
-            count = max(1, _PROBE_BYTES // self._store.chunk_bytes)
-            keys = list(self._unloaded)[-count:]
+            keys = list(self._unloaded)[-max(1, _PROBE_BYTES // self._store.chunk_bytes) :]
             pause_s = (
                 float(self._store.seconds_by_count(keys)[-1]) / _PROBE_SHARE
                 if self._store.known
@@ -277,17 +276,16 @@ class Gate:
         load_s[0] = 0.0
         loaded = counts * self.chunk_tokens
         rest = np.maximum(tokens - loaded, 1), context + loaded, self._blocking
-        first_s, compute_s = gpu.first_s(queue, load_s, *rest)
+        first_s, compute_s, _ = gpu.first_s(queue, load_s, *rest)
         cautious_s = load_s * (1 + self._compared.caution)
-        price, taken_s = gpu.first_s(queue, cautious_s, *rest)
+        price, _, taken_s = gpu.first_s(queue, cautious_s, *rest)
         bound_s = first_s[0]
         if self.objective == THROUGHPUT:
-            price = self._with_gpu_time(price, queue.waiting, taken_s + cautious_s * self._blocking)
+            price = self._with_gpu_time(price, queue.waiting, taken_s)
         else:
             bound_s = max(bound_s, gpu.first_s(gpu.queue_of_all(now), 0 * load_s, *rest)[0][0])
             earlier = price <= bound_s - _LEAST_GAIN * compute_s[0]
             earlier[0] = True
-            taken_s = gpu.pace * gpu.compute_s(*rest[:2], tokens) + cautious_s * self._blocking
             price = np.where(earlier, price + _COME_MEANWHILE * taken_s, np.inf)
         best = int(price.argmin())
         if price[best] > price[0] - _LEAST_GAIN * compute_s[0]:
@@ -306,13 +304,14 @@ class Gate:
 
     def _with_gpu_time(self, first_s: np.ndarray, waiting: float, taken_s: np.ndarray) -> np.ndarray:
         """First tokens with a price on the GPU's time, which all have to wait for who are held up by it: requests that wait, and with
-        an SLO those that are being answered, as long as the first token is predicted within it."""
-        price = first_s + waiting * taken_s
+        an SLO those that are being answered. One that may be late costs as much of the seconds of an answer as it is likely to be."""
         if self._slo_s is None:
-            return price
-        in_time = first_s <= _IN_TIME * self._slo_s
-        running = self._running if self._clock() < self._runs_s + _RUNS_S else 0
-        return np.where(in_time, price + running * taken_s, np.inf) if in_time.any() else price
+            return first_s + waiting * taken_s
+        now, came = self._clock(), self._came
+        held_up = waiting + (self._running if now < self._runs_s + _RUNS_S else 0)
+        answer_s = (held_up + 1) * (now - came[0]) / len(came) if came else 0.0
+        late_s = self._compared.late(first_s, self._slo_s) * max(answer_s, self._slo_s)
+        return first_s + held_up * taken_s + late_s
 
     def _note(
         self, decision: Decision, keys: Sequence[Hashable], tokens: float, context: int, now: float
@@ -337,6 +336,7 @@ class Gate:
             ready_s=now if self._blocking else now + load_s,
         )
         gpu.begins(prompt)
+        self._came.append(now)
         if found:
             self._store.promise(keys[:found], now + _PROMISE_S + 2 * load_s, prompt)
         self._found.add(keys[:found], now)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+
 LOAD, PROMPT = "load", "prompt"
 _COMPARED, _RECENT = 1 << 16, 32
 _MOST_CAUTION = 0.5
@@ -66,12 +68,14 @@ class Compared:
         self.caution = 0.0
         self._loads: deque[tuple[float, float]] = deque(maxlen=_RECENT)
         self._prompts: deque[float] = deque(maxlen=_RECENT)
+        self._later_s: deque[float] = deque(maxlen=_RECENT)
 
     def add(self, kind: str, predicted_s: float, taken_s: float) -> None:
         """One more."""
         self.took.append((kind, predicted_s, taken_s))
         if kind == PROMPT:
             self._prompts.append(taken_s / predicted_s)
+            self._later_s.append(taken_s - predicted_s)
         else:
             self.loaded(predicted_s, taken_s)
 
@@ -86,6 +90,11 @@ class Compared:
                 if passed_s >= half_s:
                     self.caution = min(error, _MOST_CAUTION)
                     break
+
+    def late(self, first_s: np.ndarray, bound_s: float) -> np.ndarray:
+        """How likely first tokens that are predicted after so many seconds come after bound_s, by how far off recent ones were."""
+        later_s = np.sort(self._later_s) if self._later_s else np.zeros(1)
+        return 1 - np.searchsorted(later_s, bound_s - first_s, side="right") / len(later_s)
 
     @property
     def far_off(self) -> float | None:

@@ -22,6 +22,7 @@ _SAVED = struct.Struct(
 )  # number of the last use, bytes of the chunk, stripes, bytes of the key that follows
 _TOUCHED = struct.Struct("<c16s")
 _SUM = struct.Struct("<Q")
+_LOOKUPS = 256
 _AROUND_STRIPE = 64  # what a server keeps beside a value and its key
 
 
@@ -149,11 +150,10 @@ class Order:
 class Prompts(Generic[Key]):
     """What was looked for lately, so that what is saved of a prompt is a use of the chunks before it, without which it is of no use.
 
-    Not for several threads at once. kept: how many lookups as long as the last one are remembered.
+    Not for several threads at once. _LOOKUPS as long as the last one are remembered.
     """
 
-    def __init__(self, kept: int = 256):
-        self._kept = kept
+    def __init__(self) -> None:
         self._wanted: OrderedDict[Key, tuple[Sequence[Key], int]] = OrderedDict()
 
     def looked_for(self, keys: Sequence[Key], found: int) -> None:
@@ -161,7 +161,7 @@ class Prompts(Generic[Key]):
         for index in range(found, len(keys)):
             self._wanted.pop(keys[index], None)
             self._wanted[keys[index]] = (keys, index)
-        while len(self._wanted) > self._kept * max(1, len(keys)):
+        while len(self._wanted) > _LOOKUPS * max(1, len(keys)):
             self._wanted.popitem(last=False)
 
     def before(self, keys: Sequence[Key]) -> list[Key]:

@@ -64,7 +64,7 @@ class StoreWork:
         self._apart, self._most = False, 0.0
         self._touched: OrderedDict[Hashable, float] = OrderedDict()
         self._moved = 0.0
-        self._promises: OrderedDict[int, Promise] = OrderedDict()
+        self._promises: dict[int, Promise] = {}
         self._promised: dict[Hashable, Promise] = {}
         self._owed = [0, 0.0, 0.0]
         self._running: list[Load] = []
@@ -96,8 +96,8 @@ class StoreWork:
 
     def expire(self, now: float) -> None:
         """Give up promises whose loads have not come."""
-        while self._promises and (oldest := next(iter(self._promises.values()))).until_s <= now:
-            self._drop(oldest)
+        for promise in [each for each in self._promises.values() if each.until_s <= now]:
+            self._drop(promise)
 
     def waits(self, keys: Sequence[Hashable], size: int, now: float) -> Load:
         """A load of so many bytes is about to wait for its turn; what was promised for it is not owed twice."""

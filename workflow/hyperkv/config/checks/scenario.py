@@ -13,6 +13,7 @@ from ...base.folders import nearest
 from ...connectors.registry import alone
 from ...engines.vllm import lmcache
 from ...machine.memory_dir import file_system_of
+from ...records.scenario import gated
 from ...stores.kvrocks.config import BY_KEYS_PATCH
 from ...stores.registry import STORES, store_class
 from ...workloads.factory import parameters_of
@@ -158,7 +159,7 @@ def check_engines(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> Non
         if not scenario["shared"]:
             raise UserError(f"{where}.shared: tier none has nothing that could be shared; leave it out")
         return
-    if scenario["gate"] != "off":
+    if gated(scenario):
         raise UserError(
             f"{where}.gate: a gate predicts the loads of one engine, and experiment.engines is {engines}; choose off"
         )

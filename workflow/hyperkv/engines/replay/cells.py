@@ -15,12 +15,12 @@ from ....plugin.lmcache_striped.gate_settings import warm_bytes
 from ...base.errors import UserError
 from ...cells.cell import CellSpec, StoreWindow, frame, gate_evidence
 from ...cells.samples import window_values
-from ...connectors.gated import gated
 from ...models.geometry import Geometry
 from ...models.gpu import GpuModel, load_gpu
 from ...records.effective import Effective, asked_of
 from ...records.evidence import Evidence, judge, shape_evidence
 from ...records.kinds.cell import Cell, RequestColumns, Values
+from ...records.scenario import gated
 from ...workloads import Conversation, longest_context
 from ...workloads.chunks import chain_keys
 from ...workloads.context_limit import ContextLimit, check_context

@@ -4,20 +4,16 @@ The timing model
 ================
 Time is virtual. Two resources advance it, each doing one thing at a time:
 
-* the **GPU**, in steps as vLLM schedules them: every request that decodes gets one token, the rest of
-  `max_num_batched_tokens` goes to prompts in the order in which they became ready. `GpuModel.step_s` says how long a step takes;
-  its figures were measured on a real GPU (config/gpus).
-* the **channel** between the engine and the tiers below HBM, one load or save at a time. Each is executed for
-  real, on this machine, when its virtual turn comes; the wall time it took, plus the modelled copy between
-  host and GPU, is how long it lasts in virtual time. Loads go before waiting saves; nothing is interrupted.
+* the **GPU**, in steps as vLLM schedules them: every request that decodes gets one token, the rest of `max_num_batched_tokens` goes to
+  prompts in the order in which they became ready. `GpuModel.step_s` says how long a step takes; its figures were measured (config/gpus).
+* the **channel** between the engine and the tiers below HBM, one load or save at a time. Each is executed for real, on this machine, when
+  its virtual turn comes; the wall time it took, plus the modelled copy to or from the GPU, is its virtual time. Loads go before saves.
 
-A request arrives, waits for HBM blocks for its whole context and answer, takes its longest prefix from HBM,
-then its longest further prefix of whole chunks from the tiers (one lookup and load on the channel), computes
-the rest, emits its first token at the end of the step that computes the last prompt token, then one token a
-step. The last prompt token is always computed. After the first token the prompt's new whole chunks are saved,
-after the last token those of the answer (`save_decode_cache`). A save waits in a staging pool of
-`staging_bytes`; while it is full the GPU starts no step (`staging_full: wait`) or the chunk is not saved
-(`drop`). A chunk that is still in the staging pool is not found by a lookup.
+A request arrives, waits for HBM blocks for its whole context and answer, takes its longest prefix from HBM, then its longest further prefix
+of whole chunks from the tiers (one lookup and load on the channel), computes the rest, emits its first token at the end of the step that
+computes the last prompt token, then one token a step. The last prompt token is always computed. After the first token the prompt's new
+whole chunks are saved, after the last token those of the answer (`save_decode_cache`). A save waits in a staging pool of `staging_bytes`;
+while it is full the GPU starts no step (`staging_full: wait`) or the chunk is not saved (`drop`). What is still in it is not found.
 
 With a gate (gating.py) the lookup is made when the request has its blocks, beside what the channel does: what it finds waits
 for the channel, and without anything worth loading the prompt is computed at once, by a step that begins when the lookup
@@ -26,8 +22,7 @@ is answered. Chunks that were left are read now and then while the channel is id
 Several engines (clients.py) have a GPU, HBM and pools each, and **one channel** together: loads and saves of all of them go one at
 a time, in turn, so that the store below is never faster than it was measured.
 
-What it cannot say: anything about contention between loads that a real engine would run at once, the CPU
-time of the engine itself, or a GPU whose figures were scaled and not measured.
+What it cannot say: anything about loads that a real engine would run at once, its CPU time, or a GPU whose figures were scaled, not measured.
 """
 
 from __future__ import annotations
@@ -39,7 +34,7 @@ from ...models.gpu import GpuModel
 from ...workloads.chunks import every
 from .gating import Gating
 from .hbm import HbmCache
-from .request import KeyedConversation, ReplaySettings, Request, Totals, VirtualClock
+from .request import KeyedConversation, ReplaySettings, Request, Totals, VirtualClock, share_out
 from .tiers import Load, Tiers
 
 
@@ -74,6 +69,7 @@ class ReplayEngine:
         self._unstaged: deque[bytes] = deque()
         self._staged_bytes = 0
         self._unsaved: set[bytes] = set()
+        self._began_s = self._ended_s = -1.0
         self._clock, self._gating = clock, gating
         self._looked_s = 0.0
         self._step: tuple[float, list[tuple[Request, int]], list[Request]] | None = None
@@ -127,7 +123,7 @@ class ReplayEngine:
     def admit(self) -> None:
         """Take in what waits, as far as there are HBM blocks for it."""
         settings = self._settings
-        while self._waiting and self._in_flight() < settings.max_num_seqs:
+        while self._waiting and self._in_flight() < settings.max_num_seqs and self._is_due():
             request = self._waiting[0]
             total = request.prompt_tokens + request.answer_tokens
             allocation = self._hbm.allocate(
@@ -142,15 +138,24 @@ class ReplayEngine:
             request.admitted_s = self._now
             request.hbm_hit_tokens = request.context_tokens = allocation.hit_blocks * settings.block_tokens
             request.saved_chunks = request.context_tokens // settings.chunk_tokens
-            if self._tiers is None or not self._loadable(request):
+            if self._tiers is None or not request.loadable(settings.chunk_tokens):
                 self._ready(request)
             elif self._gating is None:
                 self._to_load.append(request)
             else:
                 self._look(self._gating, request)
 
+    def _is_due(self) -> bool:
+        """Whether the request that waits first has been considered: with like_vllm when a step was planned that had room for it."""
+        if not self._settings.like_vllm or not (self._step or self._prefilling or self._decoding):
+            return True
+        planned_s = self._now if self._step is None else self._began_s
+        left = sum(request.prompt_tokens - request.context_tokens for request in self._prefilling)
+        return self._waiting[0].arrival_s <= planned_s and left < 2 * self._settings.max_num_batched_tokens
+
     def _look(self, gating: Gating, request: Request) -> None:
-        looked = gating.look(request, self._loadable(request), len(self._decoding))
+        keys = request.loadable(self._settings.chunk_tokens)
+        looked = gating.look(request, keys, len(self._decoding))
         request.found, request.load_s = looked.by_tier, looked.seconds
         if any(request.found):
             self._to_load.append(request)
@@ -162,11 +167,6 @@ class ReplayEngine:
         loading = self._transfer is not None and self._transfer[1] is not None
         return len(self._to_load) + loading + len(self._prefilling) + len(self._decoding)
 
-    def _loadable(self, request: Request) -> Sequence[bytes]:
-        """Keys of the whole chunks past the HBM hit that could serve prompt tokens other than the last one."""
-        chunk = self._settings.chunk_tokens
-        return request.chunk_keys[request.hbm_hit_tokens // chunk : (request.prompt_tokens - 1) // chunk]
-
     def _ready(self, request: Request) -> None:
         request.loaded_s = self._now
         self._prefilling.append(request)
@@ -177,7 +177,7 @@ class ReplayEngine:
             return False
         assert self._tiers is not None
         request = self._to_load.popleft()
-        keys = self._loadable(request)
+        keys = request.loadable(self._settings.chunk_tokens)
         load = self._tiers.load(keys) if self._gating is None else self._gating.load(request, keys)
         *_, of_store = load.by_tier.values()
         size = load.present * self._tiers.chunk_bytes
@@ -261,15 +261,13 @@ class ReplayEngine:
             self.totals.save_stall_s += self._now - self._stalled_since
             self._stalled_since = None
         budget = self._settings.max_num_batched_tokens - len(self._decoding)
-        prefills: list[tuple[Request, int]] = []
-        for request in self._prefilling:
-            new = min(budget, request.prompt_tokens - request.context_tokens)
-            if new <= 0:
-                break
-            prefills.append((request, new))
-            budget -= new
-        if not prefills and not self._decoding:
+        ahead = self._settings.like_vllm and self._ended_s == self._now
+        prefills = share_out(self._prefilling, budget, self._began_s if ahead else self._now)
+        if not (prefills or self._decoding):
+            prefills = share_out(self._prefilling, budget, self._now)
+        if not (prefills or self._decoding):
             return
+        self._began_s = self._now
         seconds = self._gpu.step_s(
             [(new, request.context_tokens) for request, new in prefills],
             [request.context_tokens for request in self._decoding],
@@ -278,17 +276,22 @@ class ReplayEngine:
         self.totals.gpu_busy_s += seconds
         looked_s, self._looked_s = self._looked_s, 0.0
         self._step = (self._now + looked_s + seconds, prefills, list(self._decoding))
+        if self._tiers is not None:
+            for request, new in [*prefills, *((each, 1) for each in self._decoding)]:
+                self._tiers.computing(request.completed(new, self._settings))
 
     def _end_step(self) -> None:
         assert self._step is not None
         _, prefills, decodes = self._step
-        self._step = None
+        self._step, self._ended_s = None, self._now
         for request, new in prefills:
             request.context_tokens += new
             request.computed_tokens += new
             if not request.in_prefill:
                 self._prefilling.remove(request)
                 self._first_token(request)
+            elif self._settings.like_vllm:
+                self._commit_and_save(request, request.context_tokens)
         for request in decodes:
             request.context_tokens += 1
             request.generated_tokens += 1
@@ -309,9 +312,10 @@ class ReplayEngine:
         """The KV of the last generated token is never computed, hence context_tokens without it."""
         request.finish_s = self._now
         computed = request.context_tokens
-        self._commit_and_save(
-            request, computed if self._settings.save_decode_cache else request.prompt_tokens
-        )
+        kept = computed if self._settings.save_decode_cache else request.prompt_tokens
+        self._commit_and_save(request, kept)
+        if self._tiers is not None:
+            self._tiers.answered(request.chunk_keys[: computed // self._settings.chunk_tokens])
         assert request.allocation is not None
         self._hbm.commit(request.allocation, computed // self._settings.block_tokens)
         self._hbm.release(request.allocation)

@@ -4,7 +4,7 @@
 
 A cell is a random device (GB/s, latency, noise, what is warm, a change of its speed in the middle), GPU, model, KV format, chunk and
 number of clients, all drawn from a seed. Engine replay plays the same requests four times: nothing is loaded (none), everything
-that is there (always), and what a gate finds worth it (ttft, throughput). Only the device is modelled besides: gate and engine are those
+that is there (always, a gate that is off), and what a gate finds worth it (ttft, throughput). Only the device is modelled besides: gate and engine are those
 of a measured cell. Clients think for a moment between an answer and the next request, as they would behind a network; without it all
 requests come at the end of a step, and a lookup of a microsecond costs the next whole one.
 
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ....plugin.lmcache_striped.gate import THROUGHPUT, TTFT, Gate
+from ....plugin.lmcache_striped.gate import OFF, THROUGHPUT, TTFT, Gate
 from ...base.cli import run_stage
 from ...models.gpus import kv_share
 from ...workloads import longest_context
@@ -116,9 +116,14 @@ def play(
     if mode != NONE:
         device = replace(cell.device, changes=((change_s, cell.change),))
         tiers = ModelTiers(device, chunk_bytes, clock, repeat)
-    if tiers is not None and mode != ALWAYS:
         gate = Gate(
-            mode, chunk_tokens, clock, curve_points(gpu, STEP_TOKENS), chunk_bytes, _WARM_BYTES, slo_s=slo_s
+            OFF if mode == ALWAYS else mode,
+            chunk_tokens,
+            clock,
+            curve_points(gpu, STEP_TOKENS),
+            chunk_bytes,
+            _WARM_BYTES,
+            slo_s=slo_s,
         )
         gating = Gating(gate, tiers, chunk_tokens)
     blocks = -(-longest_context(item.conversation for item in keyed) // BLOCK_TOKENS)

@@ -26,7 +26,8 @@ class ReplaySettings:
     """The engine's own settings; sizes in tokens and bytes.
 
     block_tokens: HBM block. hbm_blocks: KV capacity of HBM. chunk_tokens: a multiple of block_tokens.
-    staging_bytes: pool for saves. staging_full: "wait" or "drop".
+    staging_bytes: pool for saves. staging_full: "wait" or "drop". like_vllm: a step is planned when the one before it begins, and with it
+    what waits is considered if it has room; what is ready by then comes with it; what a step computed is saved after it.
     """
 
     block_tokens: int
@@ -38,6 +39,7 @@ class ReplaySettings:
     staging_full: str = "wait"
     save_decode_cache: bool = True
     prefix_caching: bool = True
+    like_vllm: bool = False
 
     def require_room(self, conversations: Sequence[KeyedConversation], chunk_bytes: int | None) -> None:
         """That HBM holds every context, and the staging pool a chunk. Raises UserError naming the key."""
@@ -103,6 +105,16 @@ class Request:
         """Whether prompt tokens are still to be computed."""
         return self.context_tokens < self.prompt_tokens
 
+    def loadable(self, chunk_tokens: int) -> Sequence[bytes]:
+        """Keys of the whole chunks past the HBM hit that could serve prompt tokens other than the last one."""
+        return self.chunk_keys[self.hbm_hit_tokens // chunk_tokens : (self.prompt_tokens - 1) // chunk_tokens]
+
+    def completed(self, new: int, settings: ReplaySettings) -> Sequence[bytes]:
+        """Keys of the chunks that its next tokens, so many of them, complete and that are to be saved."""
+        chunk, end = settings.chunk_tokens, self.context_tokens + new
+        kept = end if settings.save_decode_cache else min(end, self.prompt_tokens)
+        return self.chunk_keys[self.context_tokens // chunk : kept // chunk]
+
     @property
     def sample(self) -> Sample:
         """It, once answered, as a cell's figures are made of it."""
@@ -118,6 +130,20 @@ class Request:
             hit_tokens=self.hbm_hit_tokens + external,
             external_hit_tokens=external,
         )
+
+
+def share_out(prefilling: Iterable[Request], budget: int, until_s: float) -> list[tuple[Request, int]]:
+    """Prompt tokens of a step of `budget`: in order as many as are left of each request that was ready by until_s."""
+    found: list[tuple[Request, int]] = []
+    for request in prefilling:
+        if (request.loaded_s or 0.0) > until_s:
+            continue
+        new = min(budget, request.prompt_tokens - request.context_tokens)
+        if new <= 0:
+            break
+        found.append((request, new))
+        budget -= new
+    return found
 
 
 @dataclass

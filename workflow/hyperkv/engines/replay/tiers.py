@@ -57,7 +57,10 @@ class Tier:
 
 
 class Tiers(Protocol):
-    """What the engine looks for, loads and saves; see RealTiers. chunk_bytes: of one chunk."""
+    """What the engine looks for, loads and saves; see RealTiers. chunk_bytes: of one chunk.
+
+    computing, answered: told of the chunks of a request that a step computes to their end, when it begins, and of all that it has used when it is over.
+    """
 
     chunk_bytes: int
 
@@ -71,8 +74,14 @@ class Tiers(Protocol):
 
     def save(self, keys: Sequence[bytes]) -> float: ...
 
+    def computing(self, keys: Sequence[bytes]) -> None:
+        return
 
-class RealTiers:
+    def answered(self, keys: Sequence[bytes]) -> None:
+        return
+
+
+class RealTiers(Tiers):
     """Tiers in order of speed; a chunk is loaded from the first that has it and copied up to those above.
 
     max_chunks: chunks of the longest context, the size of the receiving buffer. Received bytes are compared

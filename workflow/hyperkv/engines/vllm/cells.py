@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import StoreError
-from ...cells.cell import CellSpec, StoreWindow, frame
+from ...cells.cell import CellSpec, StoreWindow
 from ...cells.samples import window_values
 from ...machine.meters import EnergyMeter, energy_metered
 from ...machine.processes import OwnedProcess
@@ -44,7 +44,7 @@ from .evidence import (
 from .failures import engine_error
 from .lmcache_log import transfers
 from .metrics import changes
-from .running import Running, asked, conversations_of, proof_lengths
+from .running import Running, asked, conversations_of, framed, proof_lengths
 from .server import EngineError
 from .single import faults_of, first_and_again, measure_single, warm_up
 from .starting import start
@@ -156,7 +156,7 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
     values = window_values(samples, window_s, cell.spec["slo"], cell.gpus)
     values |= engine_figures(cell, evidence, log)
     values["energy_j_per_mtoken"] = joules_per_mtoken(evidence, samples)
-    about = frame(cell, cell.geometry)
+    about = framed(cell)
     return Cell(
         **about,
         load=cell.load,

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...cells.cell import CellSpec, StoreWindow, frame, gate_evidence
+from ...cells.cell import CellSpec, StoreWindow, gate_evidence
 from ...cells.samples import Sample
-from ...connectors.gated import curve_in, gated
+from ...connectors.gated import curve_in
 from ...connectors.vllm_own import OFFLOADING
 from ...machine.meters import Energy
 from ...records.effective import Effective
 from ...records.evidence import Evidence, not_saved, quotient, shape_evidence
 from ...records.kinds.cell import Cell, RequestColumns, Single, Values
+from ...records.scenario import gated
 from ...stores.base import DIRECT
 from ...stores.registry import bypasses_processes, store_class
 from ...workloads import Conversation
 from . import aiperf
 from .lmcache import loads_ahead
 from .lmcache_log import Transfers
-from .running import asked
+from .running import asked, framed
 from .single import in_process
 
 SINGLE = "single"
@@ -311,7 +312,7 @@ def columns_of(requests: Sequence[aiperf.Request], window_s: float) -> RequestCo
 
 def lost(cell: CellSpec, key: Any, reason: str) -> Cell | Single:
     """The record of a point of `cell` that could not be measured: invalid, its figures unknown."""
-    about = {**frame(cell, cell.geometry), "valid": False, "reasons": [reason], "start_s": 0.0, "cell_s": 0.0}
+    about = {**framed(cell), "valid": False, "reasons": [reason], "start_s": 0.0, "cell_s": 0.0}
     about |= {"asked": asked(cell), "effective": Effective()}
     if key == SINGLE:
         return Single(**about, samples=[])

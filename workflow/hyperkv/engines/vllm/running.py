@@ -13,9 +13,10 @@ from typing import Any
 import redis
 
 from ...base.errors import StoreError
-from ...cells.cell import CellSpec
+from ...cells.cell import CellSpec, frame
 from ...connectors import vllm_own
 from ...machine.counters import block_device_bytes
+from ...machine.processes import variables_of
 from ...machine.watch import every
 from ...records.effective import Effective, asked_of
 from ...stores.base import Store
@@ -25,7 +26,7 @@ from ...workloads.context_limit import ROOM_TOKENS
 from ...workloads.factory import make_workload
 from ...workloads.working_set import working_set
 from . import lmcache
-from .command import block_bytes_of, settings_of
+from .command import block_bytes_of, settings_of, variables
 from .server import Engines
 
 ANSWER_TOKENS = 4  # of a single request
@@ -190,6 +191,12 @@ def asked(cell: CellSpec) -> Effective:
     if cell.scenario["tier"] == "none":
         return found
     return replace(found, buffer_bytes=lmcache.buffer_bytes(cell.scenario, settings["staging_bytes"]))
+
+
+def framed(cell: CellSpec) -> dict[str, Any]:
+    """What Cell and Single say of themselves (cells.cell.frame), with the engine's variables instead of the job's."""
+    told = variables(settings_of(cell.spec), None, cell.directory)
+    return frame(cell, cell.geometry, variables_of(told))
 
 
 def context_tokens(cell: CellSpec) -> int:

@@ -19,16 +19,17 @@ import numpy as np
 import requests
 
 from ...base import direct_http
-from ...cells.cell import CellSpec, frame
-from ...connectors.gated import curve_in, gated
+from ...cells.cell import CellSpec
+from ...connectors.gated import curve_in
 from ...records.effective import not_as_asked
 from ...records.evidence import quotient, served_from_ram
 from ...records.kinds.cell import Pass, Single
+from ...records.scenario import gated
 from ...stores.registry import store_class
 from . import aiperf, lmcache
 from .command import MODEL_NAME
 from .lmcache_log import transfers
-from .running import ANSWER_TOKENS, Running, asked, context_tokens
+from .running import ANSWER_TOKENS, Running, asked, context_tokens, framed
 from .server import EngineError
 
 _PROBED_TOKENS = 8
@@ -98,7 +99,7 @@ def measure_single(cell: CellSpec, running: Running) -> Single:
                 write_curve(cell, samples)
     faults = [*faults_of(samples), *not_as_asked(asked(cell), running.effective)]
     return Single(
-        **frame(cell, cell.geometry),
+        **framed(cell),
         asked=asked(cell),
         effective=running.effective,
         valid=not faults,

@@ -10,11 +10,12 @@ import pandas as pd
 
 from ...base.digests import canonical_digest
 from ...predict.request_time import required_gbps
-from ...predict.single_requests import of_pool, token_bytes_of
+from ...predict.single_requests import loads_of, of_pool
 from ...records import hardware
 from ...records.effective import facts_of
 from ...records.parity import unlike
 from ...records.repeats import known, pass_of, said_once
+from ...records.scenario import gate_of
 from ...records.stats import Interval, median, median_interval, spread
 
 RATIOS = {"rps_ratio": "rps_per_gpu", "ttft_ratio": "ttft_p50_ms"}
@@ -144,6 +145,7 @@ def single_facts(record: Mapping[str, Any]) -> dict[str, Any]:
     own = record["spec"]["scenario"]
     return {
         **{name: own.get(name) for name in _OWN},
+        "gate": gate_of(own),
         **{name: record[name] for name in ("scenario", "engine", "repeat", "model", "gpus")},
         **facts_of(record),
         "gpu": hardware.gpu_of(record)["gpu"],
@@ -153,18 +155,18 @@ def single_facts(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _samples(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row per request of a record, with the facts."""
-    common, token_bytes = single_facts(record), token_bytes_of(record)
+    common = single_facts(record)
     return [
         {
             **common,
             "pass": pass_of(record, sample),
             "faults": "; ".join(sample["faults"]),
-            "kv_bytes": sample["cached_tokens"] * token_bytes,
-            "kv_share": sample["cached_tokens"] / sample["prompt_tokens"],
+            "kv_bytes": loaded_bytes,
+            "kv_share": loaded_tokens / sample["prompt_tokens"],
             "prompt_tokens": sample["prompt_tokens"],
             "ttft_s": sample["ttft_s"],
         }
-        for sample in record["samples"]
+        for sample, loaded_tokens, loaded_bytes in loads_of(record)
     ]
 
 

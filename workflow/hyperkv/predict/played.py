@@ -1,0 +1,156 @@
+"""What the requests of a cell of engine vllm do, played by engine replay with a modelled device in the store's place: no GPU, no store.
+
+A pool is that of the scenario's connector: of LMCache's server by its rule, which goes by the second (engines/replay/pools.py), any other the ideal LRU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...plugin.lmcache_striped.gate import Gate
+from ..base.errors import UserError
+from ..cells.cell import CellSpec
+from ..connectors.gated import gated
+from ..engines.replay.clients import replay
+from ..engines.replay.gating import Gating, curve_points
+from ..engines.replay.modelled import Device, PooledTiers
+from ..engines.replay.pools import PERIOD_S, RATIO, WATERMARK, LruPool, ServerPool
+from ..engines.replay.request import KeyedConversation, ReplayResult, ReplaySettings, VirtualClock
+from ..engines.vllm.command import settings_of
+from ..engines.vllm.lmcache import SERVED, buffer_bytes
+from ..engines.vllm.running import conversations_of
+from ..models.gpu import GpuModel
+from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
+from ..models.gpus import kv_pieces
+from ..workloads.chunks import chain_keys
+from .request_time import REQUEST_S, hit_s
+from .single_requests import of_pool
+
+MEMORY_GBPS = 17.0
+"""10^9 bytes/s of a store in memory, as LMCache gets it."""
+_STEP_WORD, _STEP_TOKENS, _SEQUENCES = "--max-num-batched-tokens", 8192, 64
+_MOMENTS = 4  # between two looks of LMCache's server, at which a load may begin
+
+
+@dataclass(frozen=True)
+class Play:
+    """What is played.
+
+    gpu, gpu_file: of the cell's model, and the GPU's file. gbps: 10^9 bytes/s of what is below a pool, where no shaped device is stated.
+    buffer_bytes: host memory between GPU and store, as the engine told it; None for what the scenario asks for.
+    """
+
+    cell: CellSpec
+    gpu: GpuModel
+    gpu_file: Path
+    gbps: float
+    buffer_bytes: int | None = None
+
+    def results(self) -> list[ReplayResult]:
+        """The requests of the cell, played once; from each of a few moments on where LMCache's server looks at a pool once a second, since a document
+        more or less depends on that. Raises UserError.
+        """
+        moments = _MOMENTS if has_server_pool(self.cell.scenario) else 1
+        return [self._result(-PERIOD_S * (number + 0.5) / moments) for number in range(moments)]
+
+    def _result(self, since_s: float) -> ReplayResult:
+        """since_s: when LMCache's server looked at its pool before the first request."""
+        cell, clock = self.cell, VirtualClock()
+        settings, scenario = settings_of(cell.spec), cell.scenario
+        block, chunk = settings["block_tokens"], scenario["chunk_tokens"]
+        chunk_bytes = cell.share.stored_bytes(chunk)
+        tiers = gating = None
+        if scenario["tier"] != "none":
+            pool = self._pool(chunk_bytes, clock, since_s)
+            tiers = PooledTiers(self._device(), chunk_bytes, clock, cell.seed, pool, not of_pool(scenario))
+            if gated(scenario):
+                slo_ms, curve = cell.spec["slo"]["ttft_ms"], curve_points(self.gpu, step_tokens(settings))
+                slo_s = slo_ms and slo_ms / 1e3
+                gate = Gate(scenario["gate"], chunk, clock, curve, chunk_bytes, 0, slo_s=slo_s)
+                gating = Gating(gate, tiers, chunk)
+        keyed = [KeyedConversation(each, chain_keys(each.tokens, block)) for each in conversations_of(cell)]
+        return replay(
+            keyed,
+            cell.load,
+            self.gpu,
+            ReplaySettings(
+                block_tokens=block,
+                hbm_blocks=self._hbm_bytes(settings) // (cell.share.hbm_bytes_per_token * block),
+                chunk_tokens=chunk,
+                max_num_batched_tokens=step_tokens(settings),
+                max_num_seqs=_SEQUENCES,
+                staging_bytes=1 << 50,
+                save_decode_cache=scenario["save_decode_cache"],
+                prefix_caching=settings["prefix_caching"],
+                like_vllm=True,
+            ),
+            tiers,
+            gating=gating,
+            clock=clock,
+            think_s=lambda client: REQUEST_S,
+        )
+
+    def hit_rate(self) -> float:
+        """Share of prompt tokens that hit in the measured window: the mean of the results. Raises UserError."""
+        return float(np.mean([_hit_rate(result) for result in self.results()]))
+
+    def _pool(self, chunk_bytes: int, clock: VirtualClock, since_s: float) -> LruPool:
+        scenario, staging = self.cell.scenario, settings_of(self.cell.spec)["staging_bytes"]
+        pool = scenario["dram_pool_bytes"] or 0
+        if not has_server_pool(scenario):
+            return LruPool(pool // chunk_bytes)
+        room = self.buffer_bytes or buffer_bytes(scenario, staging)
+        watermark = pool / room if pool < room else WATERMARK
+        return ServerPool(
+            room // chunk_bytes, clock, watermark, since_s, self._left(room, watermark, since_s)
+        )
+
+    def _left(self, room: int, watermark: float, since_s: float) -> int:
+        """Chunks that single requests and earlier loads left in the pool of LMCache's server, which keeps of many between watermark and a fifth less."""
+        cell, chunk = self.cell, self.cell.scenario["chunk_tokens"]
+        latency = cell.spec["latency"]
+        emptied = cell.scenario["page_cache"] == "evict" and not of_pool(cell.scenario)
+        alone = (
+            0 if emptied else latency["prompts"] * sum(tokens // chunk for tokens in latency["prompt_tokens"])
+        )
+        most = int(room * watermark * (1 + RATIO * since_s / PERIOD_S)) // cell.share.stored_bytes(chunk)
+        return min(alone, most) if cell.load == cell.spec["loads"][0] else most
+
+    def _device(self) -> Device:
+        """What is below the pool."""
+        scenario, pieces = self.cell.scenario, kv_pieces(self.cell.geometry, self.cell.share.ranks)
+        shape = scenario.get("shape") or {}
+        read, write = (shape.get(f"{way}_gbps") or self.gbps for way in ("read", "write"))
+        return Device(read, write, chunk_s=hit_s(scenario["chunk_tokens"], pieces), call_s=0.0)
+
+    def _hbm_bytes(self, settings: Mapping[str, Any]) -> int:
+        """Bytes of KV on all GPUs: as bounded, else what weights leave of their memory."""
+        if settings["hbm_kv_bytes"] is not None:
+            return settings["hbm_kv_bytes"]
+        memory_gb, geometry = memory_gb_of(self.gpu_file), self.cell.geometry
+        if memory_gb is None or geometry.weight_bytes is None:
+            raise UserError(
+                "config: vllm.hbm_kv_bytes: neither it nor the GPU's memory_gb and the model's parameters are known; set it"
+            )
+        return int(self.cell.gpus * MEMORY_SHARE * memory_gb * 1e9) - geometry.weight_bytes
+
+
+def has_server_pool(scenario: Mapping[str, Any]) -> bool:
+    """Whether a scenario's pool is that of LMCache's server."""
+    return scenario.get("connector") in SERVED and bool(scenario["dram_pool_bytes"])
+
+
+def step_tokens(settings: Mapping[str, Any]) -> int:
+    """Tokens that a step of engine vllm holds at most. settings: the engine's."""
+    words = [str(word) for word in settings["flags"]]
+    return int(words[words.index(_STEP_WORD) + 1]) if _STEP_WORD in words else _STEP_TOKENS
+
+
+def _hit_rate(result: ReplayResult) -> float:
+    window = [each.sample for each in result.requests if each.arrival_s < result.window_s]
+    return sum(each.hit_tokens for each in window) / sum(each.prompt_tokens for each in window)
