@@ -40,6 +40,7 @@ def test_every_column_is_filled_but_for_what_a_run_without_engine_does_not_know(
         "place",
         "network_rtt_s",
         "network_gbps",
+        "gate",
         "pair",
         "versions",
         "reasons",

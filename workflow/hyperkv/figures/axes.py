@@ -8,15 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 
+_COARSE, _FINE = (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+
+
 def plain(value: float, _: int = 0) -> str:
     """A tick's number without a power of ten."""
     return f"{value:g}"
 
 
-def log_y(axes: Axes, subs: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
-    """A logarithmic y axis whose ticks are `subs` of every power of ten."""
+def log_y(axes: Axes) -> None:
+    """A logarithmic y axis, with more ticks to a power of ten where all that is drawn lies within one."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=subs))
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=_FINE if high < 10 * low else _COARSE))
     axes.yaxis.set_major_formatter(FuncFormatter(plain))
     axes.yaxis.set_minor_formatter(NullFormatter())
 

@@ -22,7 +22,7 @@ from ..records.subtitles import under
 from .axes import log_y, sizes_x
 from .command import Picture, Table, draw_tables
 from .looks import colour_of, marker_of, medium_of
-from .style import dtype_words, empty, labels, link_points, pair_words
+from .style import dtype_words, empty, gate_words, labels, link_points, pair_words
 
 _DASHES: tuple[LineStyleType, ...] = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
 _FURTHER_MARKERS = ("v", "*", "<", "h")
@@ -81,7 +81,7 @@ def draw_latency(latency: pd.DataFrame) -> Figure:
 
 def _label(row: pd.Series) -> str:
     where = f"{row['store']} ({medium_of(row)}), {row['connector']}"
-    return f"{where}, chunk {row['chunk_tokens']:g}{dtype_words(row)}"
+    return f"{where}, chunk {row['chunk_tokens']:g}{dtype_words(row)}{gate_words(row)}"
 
 
 def _draw_line(

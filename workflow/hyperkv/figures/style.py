@@ -91,8 +91,14 @@ def at_chunk(scenarios: pd.DataFrame, chunk_tokens: int) -> pd.DataFrame:
 
 
 def label(row: pd.Series) -> str:
-    """How a scenario is called in a legend: store, connector and medium."""
-    return RECOMPUTE if row["tier"] == "none" else f"{row['store']}, {row['connector']} ({medium_of(row)})"
+    """How a scenario is called in a legend: store, connector, medium and gate."""
+    where = f"{row['store']}, {row['connector']} ({medium_of(row)}){gate_words(row)}"
+    return RECOMPUTE if row["tier"] == "none" else where
+
+
+def gate_words(row: pd.Series) -> str:
+    """', gate ttft' where a gate decides how much of what is there is loaded."""
+    return f", gate {row['gate']}" if pd.notna(row.get("gate")) else ""
 
 
 def labels(

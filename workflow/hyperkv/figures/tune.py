@@ -122,7 +122,7 @@ def _draw_history(axes: Axes, rows: pd.DataFrame) -> None:
     if len(failed):
         top = known["value"].max() * 1.25 if len(known) else 1.0
         axes.plot(failed["number"], [top] * len(failed), "x", color="#666666", label="failed")
-    log_y(axes, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+    log_y(axes)
     axes.set(
         xlabel="trial",
         ylabel="s per 1,000 tokens (SET and GET, weighted)",

@@ -19,6 +19,11 @@ def gated(scenario: Mapping[str, Any]) -> bool:
     return gate_of(scenario) != OFF
 
 
+def gate_column(scenario: Mapping[str, Any]) -> str | None:
+    """What its gate is for, as tables have it: None without one."""
+    return gate_of(scenario) if gated(scenario) else None
+
+
 def place_of(scenario: Mapping[str, Any]) -> str | None:
     """The addresses of a store that was there already, or that it was on the job's other node; None for one on the engine's."""
     if scenario.get("node"):
