@@ -19,6 +19,7 @@ from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 from workflow.plugin.lmcache_striped.base import leading_present_of_each
+from workflow.plugin.lmcache_striped.channels import command
 from workflow.plugin.lmcache_striped.connector import StripedConnector
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.stripes import HEAD_BYTES, stripe_key
@@ -282,6 +283,19 @@ def test_a_value_for_a_set_ends_the_connection():
         pytest.raises(StoreError, match="SET was answered with a value"),
     ):
         connector.put(new_keys(1), [np.zeros(8, dtype=np.uint8)])
+
+
+def test_a_lookup_asks_for_all_of_its_chunks_at_once():
+    keys = new_keys(20)
+    asked = sum(len(command(b"EXISTS", stripe_key(key, 0))) for key in keys)
+    script = Script([(asked, [b":1\r\n" * len(keys)])])
+    thread = threading.Thread(target=script.run)
+    thread.start()
+    endpoint = Endpoint("127.0.0.1", script.listener.getsockname()[1])
+    with StripedConnector([endpoint], 1, TIMEOUT_S, STRIPE, in_flight=2, **OPTIONS) as connector:
+        assert connector.count_present(keys) == len(keys)
+    thread.join(2 * TIMEOUT_S)
+    script.listener.close()
 
 
 def test_nobody_listens(valkey):

@@ -94,6 +94,13 @@ def test_what_connector_direct_read_from_files_is_summed_and_why_it_did_not_is_n
     )
     assert found.files == FileCounts(40, 2, 1, 5120)
     assert (found.by_get, found.faults) == ((why,), ())
+    late = why.replace(
+        "cannot open /data/kv: Permission denied", "receive timed out after 3 s at 127.0.0.1:6666"
+    )
+    found = transfers([f"LMCache WARNING: striped: {late}"])
+    assert (found.by_get, found.faults) == ((late,), ())
+    left = "LMCache ERROR: striped: the store failed and is left alone for 10 s: receive timed out after 3 s at 127.0.0.1:6666"
+    assert transfers([left]).faults == (left,)
     assert transfers(["LMCache INFO: striped: 1 servers"]).files is None
 
 

@@ -23,7 +23,7 @@ _SCRATCH_BYTES = 4096
 _DISCARD_BYTES = 256 << 10
 _SEND_BYTES = 256 << 10
 E = TypeVar("E", bound="Exchange")
-_MOST_IN_FLIGHT = 1024  # what is not read of their requests and replies has to fit the kernel's buffers
+MOST_IN_FLIGHT = 1024  # what is not read of their requests and replies has to fit the kernel's buffers
 
 
 def open_socket(endpoint: Endpoint, deadline: Deadline) -> Connected:
@@ -107,8 +107,7 @@ class Channel:
         self.endpoint = endpoint
         self.peer = name_of(endpoint)
         self.timeout_s = timeout_s
-        self.in_flight = min(in_flight or _MOST_IN_FLIGHT, _MOST_IN_FLIGHT)
-        self._refill = max(1, self.in_flight // 8)
+        self.in_flight = min(in_flight or MOST_IN_FLIGHT, MOST_IN_FLIGHT)
         self._scratch = bytearray(_SCRATCH_BYTES)
         self._view = memoryview(self._scratch)
         self._at = self._have = 0
@@ -180,15 +179,16 @@ class Channel:
         for _, said in self.answered(exchanges, deadline)[:1]:
             raise StoreError(f"{self.peer} answered: {said}")
 
-    def answered(self, exchanges: Sequence[E], deadline: Deadline) -> list[tuple[E, str]]:
-        """The same, and returned instead of raised: what the server refused, and what it said."""
+    def answered(self, exchanges: Sequence[E], deadline: Deadline, most: int = 0) -> list[tuple[E, str]]:
+        """The same, and returned instead of raised: what the server refused, and what it said. most: for in_flight, of these."""
         self.open(deadline)
+        most = most or self.in_flight
         refused: list[tuple[E, str]] = []
         sent = 0
         with self.closing():
             for number, exchange in enumerate(exchanges):
-                end = min(len(exchanges), number + self.in_flight)
-                if end == len(exchanges) or end - sent >= self._refill:
+                end = min(len(exchanges), number + most)
+                if end == len(exchanges) or end - sent >= max(1, most // 8):
                     while sent < end:
                         sent = self._send_some(exchanges, sent, end)
                 if (said := self._take_reply(exchange)) is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
@@ -19,13 +20,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .base import leading_present_of_each
-from .channels import Channel, ChannelConnector, Exchange, Lookup
+from .channels import MOST_IN_FLIGHT, Channel, ChannelConnector, Exchange, Lookup
 from .cluster import Cluster, PartlyLost
 from .deadline import Deadline, Endpoint
 from .direct import FileReads, FileSettings, Loading
 from .errors import StoreError
 from .exchanges import Asking, Load, Save, saves_of
 from .file_counts import FileCounts
+from .late import Late
 from .native import NativeLoads
 from .shape import Shape
 from .slots import slot_of, spread_key
@@ -42,7 +44,7 @@ Refusals = list[tuple[Channel, Any, str]]  # a command that was refused where, a
 class StripedConnector(ChannelConnector):
     """`connections` connections to each of `endpoints`, which must be given in the same order every time.
 
-    stripe_bytes: size of a stripe, without its head. in_flight: commands sent and not answered on each connection
+    stripe_bytes: size of a stripe, without its head. in_flight: stripes asked for and not answered on each connection
     at most, None for all. connect: whether the servers must be there now. library: what loads, see native.py; None
     for Python. files: read what lies in the servers' files there (direct.py), for connector `direct`; report, or else notes, is told why
     that is not done. Every connection has a thread. A closed
@@ -81,9 +83,10 @@ class StripedConnector(ChannelConnector):
         self._lock = threading.Lock()
         self._native = None if library is None else NativeLoads(library)
         self._in_flight = in_flight
+        self._late = Late()
         count = connections * len(endpoints)
         self._report = report or self.notes.append
-        self._files = None if files is None else FileReads(files, library, count, self._report)
+        self._files = None if files is None else FileReads(files, library, count, self._report, self._late)
         self._servers = [self._connections_to(endpoint) for endpoint in endpoints]
         self._channels = [channel for server in self._servers for channel in server]
         self._cluster = cluster
@@ -121,8 +124,14 @@ class StripedConnector(ChannelConnector):
     def _present(self, keys: Sequence[bytes], deadline: Deadline) -> list[bool]:
         routes = [self._routed(key, 0) for key in keys]
         lookups = [(channels, Lookup(name)) for channels, name in routes]
-        self._run(lookups, Channel.answered, deadline)
+        self._run(lookups, self._asked, deadline)
         return [lookup.present for _, lookup in lookups]
+
+    def _asked(self, channel: Channel, lookups: list[Lookup], deadline: Deadline) -> list[tuple[Lookup, str]]:
+        begun = time.monotonic()
+        refused = channel.answered(lookups, deadline, MOST_IN_FLIGHT)
+        self._late.answered(channel, time.monotonic() - begun)
+        return refused
 
     def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
         proofs = [

@@ -20,6 +20,7 @@ import numpy as np
 from .channels import Channel
 from .deadline import Deadline
 from .file_counts import FileCounts
+from .late import Late
 from .native_files import NativeFiles
 from .pieces import BY_GET, IN_MEMORY, MISSING, PIECE, UNREAD, Files, Share
 from .python_files import PythonFiles
@@ -60,7 +61,7 @@ class FileReads:
     """Loads of stripes from files. Not for several threads at once.
 
     library: what reads, see native.py; None for Python. connections: to all servers together. report: is told in a line, once, why
-    files are not read. under_way: stripes that are read at once. Raises UserError when there is no library that fits.
+    files are not read. late: is told when LOCATE was answered. under_way: stripes that are read at once. Raises UserError when there is no library that fits.
     """
 
     def __init__(
@@ -69,9 +70,10 @@ class FileReads:
         library: Path | None,
         connections: int,
         report: Callable[[str], None] = lambda _: None,
+        late: Late | None = None,
     ):
         self.counts = FileCounts()
-        self._folders, self._report = settings.folders, report
+        self._folders, self._report, self._late = settings.folders, report, late or Late()
         self._said: set[str] = set()
         self._alone_until = [0.0] * len(settings.folders)
         self._without_locate: set[int] = set()
@@ -144,6 +146,8 @@ class FileReads:
             self._say(share.channel, f"it answered LOCATE with {share.refused}")
         if share.broken is not None:
             self._say(share.channel, share.broken)
+        if share.broken is None and share.waited_s is not None:
+            self._late.answered(share.channel, share.waited_s)
         if share.unreadable is not None:
             self._say(share.channel, f"cannot read {self._folders[server]}/{share.unreadable}")
 

@@ -7,12 +7,14 @@ enum { KEYS = 128, ROUND = 1024, SAID_BYTES = 256, ANSWER_BYTES = MOST_PATH + 64
 enum { IN_MEMORY = -2, GETS = 16, BESIDE = 8 }; /* a piece's file; GETs at once; stripes of files for each that comes beside them */
 
 /* One connection and its share of the pieces, from `first` on. status: why it cannot be used any more, as in native.h; REFUSED when the
- * server refused LOCATE, with its words in `said`. file_error: of the first file that could not be opened, with its path. */
+ * server refused LOCATE, with its words in `said`. file_error: of the first file that could not be opened, with its path.
+ * waited_s: for the reply that took longest, 0 at first. */
 struct channel {
   int32_t fd, folder;
   uint64_t first, count;
   int32_t status, file_error;
   char said[SAID_BYTES];
+  double waited_s;
 };
 
 struct conversation {
@@ -157,6 +159,7 @@ static int take_replies(struct conversation *with, struct job *job, struct files
   for (uint64_t at = first, some; at < first + count; at += some) {
     struct piece *piece = pieces + at;
     some = together(piece, first + count - at);
+    double begun_s = now_s();
     int error;
     if (piece->index == 0) {
       error = take_piece(with, piece, head_bytes);
@@ -164,6 +167,8 @@ static int take_replies(struct conversation *with, struct job *job, struct files
       error = take_places(with, job, files, pieces, at, some, head_bytes);
     }
     if (error) return error;
+    double waited_s = now_s() - begun_s;
+    if (waited_s > with->channel->waited_s) with->channel->waited_s = waited_s;
     moved(&with->in.clock, some * with->in.clock.time.command_bytes);
   }
   return 0;

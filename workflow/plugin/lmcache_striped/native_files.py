@@ -26,6 +26,7 @@ _CHANNEL = np.dtype(
         ("status", np.int32),
         ("file_error", np.int32),
         ("said", "S256"),
+        ("waited_s", np.float64),
     ]
 )
 
@@ -66,6 +67,7 @@ class NativeFiles:
         came = pieces["length"] >= 0
         deadline.moved(int(pieces["length"][came].sum()) + COMMAND_BYTES * int(came.sum()))
         for share, place in zip(shares, places, strict=True):
+            share.waited_s = float(place["waited_s"])
             status, words = int(place["status"]), place["said"].decode(errors="replace")
             if status == REFUSED:
                 share.refused = words

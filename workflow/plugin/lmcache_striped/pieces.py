@@ -43,7 +43,7 @@ class Share:
     """A connection, its pieces, and what became of them beside their lengths.
 
     folder: descriptor of its server's folder. refused: what the server answered LOCATE with instead of places. broken: why the
-    connection is closed. unreadable: the first file that could not be opened, and why; not of those that are gone.
+    connection is closed. waited_s: for the answer that took longest, None when nobody knows. unreadable: the first file that could not be opened, and why; not of those that are gone.
     """
 
     channel: Channel
@@ -51,6 +51,7 @@ class Share:
     folder: int
     refused: str | None = None
     broken: str | None = None
+    waited_s: float | None = None
     unreadable: str | None = None
 
 

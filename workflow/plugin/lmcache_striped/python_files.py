@@ -12,6 +12,7 @@ import fcntl
 import mmap
 import os
 import stat
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -98,8 +99,10 @@ class PythonFiles:
         names = [stripe_key(key, int(each["index"])) for key, each in zip(keys, wanted, strict=True)]
         asked = [Locate(names[start : start + _KEYS]) for start in range(0, len(names), _KEYS)]
         share.channel.open(deadline)
+        begun = time.monotonic()
         try:
             share.channel.run(asked, deadline)
+            share.waited_s = time.monotonic() - begun
         except StoreError as error:
             if share.channel.is_open:
                 share.refused = str(error).removeprefix(f"{share.channel.peer} answered: ")

@@ -77,7 +77,7 @@ def transfers(lines: Iterable[str], ranks: int = 1) -> Transfers:
             dropped += int(found[1])
         elif chunks := second_use.told_by(line):
             first_uses += chunks
-        elif _FAULT.search(line) and not _GATE.search(line):
+        elif _FAULT.search(line) and not _GATE.search(line) and not _BY_GET.search(line):
             faults.append(line.strip()[:300])
     return Transfers(
         tokens["Retrieved"] // ranks,
