@@ -249,7 +249,7 @@ def cell(tmp_path, monkeypatch) -> CellSpec:
 
 def test_a_cell_says_both_nodes_and_proves_itself_by_the_stores(cell, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        cells, "environment", lambda folder: {"node": "here", "cores": 2, "ram_bytes": 1 << 30}
+        cells, "environment", lambda folder, variables: {"node": "here", "cores": 2, "ram_bytes": 1 << 30}
     )
     # Both are on one machine, where two on one folder would disturb each other.
     monkeypatch.setattr(CellSpec, "data_dir_text", f"{tmp_path}/$WHERE/data")

@@ -9,9 +9,10 @@ import os
 import resource
 import select
 import selectors
+import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -50,6 +51,12 @@ class Acceptor:
         """Make `run` return; callable from any thread and from a signal handler."""
         with contextlib.suppress(BlockingIOError):
             self._wake_write.send(b"\x00")
+
+    def stop_at(self, numbers: Iterable[int]) -> None:
+        """Make `run` return at these signals, whichever thread gets them. Only the main thread may call this."""
+        for number in numbers:
+            signal.signal(number, lambda *_: self.stop())
+        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
 
     def run(self) -> None:
         """Accept until `stop`."""

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from ...base.errors import UserError
@@ -47,6 +47,10 @@ class Server:
     def stop(self) -> None:
         """Make `run` return; callable from any thread and from a signal handler."""
         self._acceptor.stop()
+
+    def stop_at(self, numbers: Iterable[int]) -> None:
+        """Make `run` return at these signals."""
+        self._acceptor.stop_at(numbers)
 
     def run(self) -> None:
         """Serve until `stop`; then let commands under way end, and cut connections that take over 10 s."""

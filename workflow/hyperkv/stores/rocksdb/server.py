@@ -73,8 +73,7 @@ def serve(settings: Settings, secret: Secret | None = None) -> None:
         keyspace = Keyspace(path, settings)
         try:
             server = Server(keyspace, listeners, port, tuned, password)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: server.stop())
+            server.stop_at((signal.SIGTERM, signal.SIGINT))
             mend = "leave --bind out, or give --password-file"
             if (
                 text := reach.warning("rocksdb_server: warning", [host], password is not None, mend)
