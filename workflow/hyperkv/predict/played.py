@@ -15,7 +15,7 @@ import numpy as np
 from ...plugin.lmcache_striped.gate import Gate
 from ..base.errors import UserError
 from ..cells.cell import CellSpec
-from ..connectors.gated import gated
+from ..cells.samples import window_values
 from ..engines.replay.clients import replay
 from ..engines.replay.gating import Gating, curve_points
 from ..engines.replay.modelled import Device, PooledTiers
@@ -27,6 +27,7 @@ from ..engines.vllm.running import conversations_of
 from ..models.gpu import GpuModel
 from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
 from ..models.gpus import kv_pieces
+from ..records.scenario import gated
 from ..workloads.chunks import chain_keys
 from .request_time import REQUEST_S, hit_s
 from .single_requests import of_pool
@@ -152,5 +153,4 @@ def step_tokens(settings: Mapping[str, Any]) -> int:
 
 
 def _hit_rate(result: ReplayResult) -> float:
-    window = [each.sample for each in result.requests if each.arrival_s < result.window_s]
-    return sum(each.hit_tokens for each in window) / sum(each.prompt_tokens for each in window)
+    return window_values([each.sample for each in result.requests], result.window_s)["hit_rate"] or 0.0

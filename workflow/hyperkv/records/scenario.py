@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-OFF = "off"
+_OFF = "off"
 _QUEUE = "load_queue_bytes"  # what earlier versions had for a gate
 
 
-def gate_of(scenario: Mapping[str, Any]) -> str:
-    """What its gate is for, OFF without one; the name of the key for the bound on waiting loads of earlier versions."""
-    return scenario.get("gate", _QUEUE if _QUEUE in scenario else OFF)
+def gate_of(scenario: Mapping[str, Any]) -> str | None:
+    """What its gate is for, None without one; the name of the key for the bound on waiting loads of earlier versions."""
+    gate = scenario.get("gate", _QUEUE if _QUEUE in scenario else _OFF)
+    return None if gate == _OFF else gate
 
 
 def gated(scenario: Mapping[str, Any]) -> bool:
     """Whether a gate decides how much of what is there is loaded."""
-    return gate_of(scenario) != OFF
-
-
-def gate_column(scenario: Mapping[str, Any]) -> str | None:
-    """What its gate is for, as tables have it: None without one."""
-    return gate_of(scenario) if gated(scenario) else None
+    return gate_of(scenario) is not None
 
 
 def place_of(scenario: Mapping[str, Any]) -> str | None:

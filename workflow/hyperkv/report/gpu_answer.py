@@ -15,7 +15,6 @@ from ..predict.single_requests import of_pool
 from ..recommend.recommendation_text import number
 from ..records.hardware import short_gpu
 from ..records.kept_run import KeptRun
-from ..records.scenario import OFF, gate_of
 from ..records.templates import filled
 from ..tables.cells import cells_table
 from ..tables.methods.over_recompute import cell_ratios, measured_break_even, single_ratios
@@ -88,7 +87,7 @@ def quoted(lines: Sequence[str]) -> str:
 def prompt_rows(run: KeptRun) -> pd.DataFrame:
     """Single requests that a run loaded from SSD, all of each: rows of single_ratios, with `needs_gbps` and `gave_gbps`."""
     singles = single_ratios(run.of("single"))
-    return _whole(singles, singles["tier"].eq("ssd") & singles["gate"].eq(OFF) & singles["shape"].isna())
+    return _whole(singles, singles["tier"].eq("ssd") & singles["gate"].isna() & singles["shape"].isna())
 
 
 def pool_rows(run: KeptRun) -> pd.DataFrame:
@@ -114,15 +113,14 @@ def load_rows(run: KeptRun) -> pd.DataFrame:
     records = run.of("cell")
     own = {record["scenario"]: record["spec"]["scenario"] for record in records}
     shaped = {name for name, scenario in own.items() if scenario.get("shape")}
-    gates = {name: gate_of(scenario) for name, scenario in own.items()}
     cells = cells_table(records)
     first = cells[cells["valid"].astype(bool)].drop_duplicates(["scenario", "load"])
     rows = cell_ratios(cells).merge(first, on=["scenario", "load"])
-    rows = rows.copy().assign(gate=rows["scenario"].map(gates))
+    rows = rows.assign(gate=rows["gate"].fillna(""))
     from_ssd = (
         rows["tier"].eq("ssd") & rows["served_from"].str.contains("ssd") & ~rows["scenario"].isin(shaped)
     )
-    rows = rows[from_ssd & rows["rps_ratio"].notna() & rows["gate"].isin([OFF, TTFT])]
+    rows = rows[from_ssd & rows["rps_ratio"].notna() & rows["gate"].isin(["", TTFT])]
     return rows[rows["load"] == rows["load"].max()]
 
 
@@ -145,7 +143,7 @@ def _load_words(row: Mapping[str, Any]) -> dict[str, Any]:
     asked = [f"{row['load']:g} clients", row["workload"].split(",")[0].replace("_", " ")]
     return {
         "asked": ", ".join([*asked, *([f"DRAM pool of {pool / 2**30:g} GiB"] if pool else [])]),
-        "gate": row["gate"] if row["gate"] != OFF else None,
+        "gate": row["gate"] or None,
         "rps": _with_range(row, "rps_ratio"),
         "ttft": _with_range(row, "ttft_ratio"),
     }

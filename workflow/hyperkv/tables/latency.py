@@ -16,7 +16,7 @@ from ..records import hardware
 from ..records.effective import facts_of
 from ..records.frames import Asked, Cells, Out, read_cells, write_table
 from ..records.repeats import pass_of
-from ..records.scenario import gate_column
+from ..records.scenario import gate_of
 from ..records.stats import median_interval, spread
 from .methods.dictionary import table_of
 
@@ -49,7 +49,7 @@ def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 "gpus": record["gpus"],
                 "scenario": scenario,
                 **{key: own.get(key) for key in ("tier", "store", "connector", "chunk_tokens")},
-                "gate": gate_column(own),
+                "gate": gate_of(own),
                 **{key: facts_of(record)[key] for key in ("kv_dtype", "pair")},
                 "prompt_tokens": tokens,
                 "pass": kind,
