@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...plugin.lmcache_striped.base import leading_present
-from ...plugin.lmcache_striped.channels import Channel, ChannelConnector, Exchange, Lookup, command
+from ...plugin.lmcache_striped.channels import Channel, ChannelConnector, Exchange, command
 from ...plugin.lmcache_striped.deadline import Deadline, Endpoint
+from ...plugin.lmcache_striped.exchanges import Lookup
 from .base import Items, SpreadConnector
 
 _CRLF = b"\r\n"

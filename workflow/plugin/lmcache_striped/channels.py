@@ -78,23 +78,6 @@ class Exchange(ABC):
         """The rest of the value lies in its place."""
 
 
-class Lookup(Exchange):
-    """EXISTS of a key."""
-
-    name = "EXISTS"
-
-    def __init__(self, key: bytes):
-        self._key = key
-        self.present = False
-
-    def request(self) -> Sequence[bytes | memoryview]:
-        return [command(b"EXISTS", self._key)]
-
-    def line(self, line: bytes) -> bool:
-        self.present = line == b":1"
-        return line in (b":0", b":1")
-
-
 class Channel:
     """One connection that sends ahead and receives in place; opened when it is needed, closed by any failure.
 
@@ -170,6 +153,15 @@ class Channel:
             assert self._socket is not None
             self._socket.forget()
             yield self._socket.fileno()
+
+    def lent(self) -> int | None:
+        """The socket of a connection that was there after the last command, for the same; None of one that was not. Who finds that it
+        does not stand any more, or does not take whole replies, closes it.
+        """
+        if self._socket is None:
+            return None
+        self._socket.forget()
+        return self._socket.fileno()
 
     def run(self, exchanges: Sequence[Exchange], deadline: Deadline) -> None:
         """Send the commands and see every reply to its end, by the deadline. Raises StoreError.

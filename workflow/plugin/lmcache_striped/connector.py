@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
@@ -20,14 +19,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .base import leading_present_of_each
-from .channels import MOST_IN_FLIGHT, Channel, ChannelConnector, Exchange, Lookup
+from .channels import Channel, ChannelConnector, Exchange
 from .cluster import Cluster, PartlyLost
 from .deadline import Deadline, Endpoint
 from .direct import FileReads, FileSettings, Loading
 from .errors import StoreError
-from .exchanges import Asking, Load, Save, saves_of
+from .exchanges import Asking, Load, Lookup, Save, saves_of
 from .file_counts import FileCounts
 from .late import Late
+from .lookups import Lookups, Refusals
 from .native import NativeLoads
 from .shape import Shape
 from .slots import slot_of, spread_key
@@ -38,7 +38,6 @@ _MOST_MOVES = 5  # of one command, from node to node
 
 E = TypeVar("E", bound=Exchange)
 T = TypeVar("T")
-Refusals = list[tuple[Channel, Any, str]]  # a command that was refused where, and what was said
 
 
 class StripedConnector(ChannelConnector):
@@ -84,6 +83,7 @@ class StripedConnector(ChannelConnector):
         self._native = None if library is None else NativeLoads(library)
         self._in_flight = in_flight
         self._late = Late()
+        self._lookups = Lookups(library, self._late)
         count = connections * len(endpoints)
         self._report = report or self.notes.append
         self._files = None if files is None else FileReads(files, library, count, self._report, self._late)
@@ -124,14 +124,10 @@ class StripedConnector(ChannelConnector):
     def _present(self, keys: Sequence[bytes], deadline: Deadline) -> list[bool]:
         routes = [self._routed(key, 0) for key in keys]
         lookups = [(channels, Lookup(name)) for channels, name in routes]
-        self._run(lookups, self._asked, deadline)
+        by_threads = partial(self._sent, self._lookups.of_one)
+        ask = by_threads if self._nodes is not None else partial(self._lookups.of_all, by_threads)
+        self._run(lookups, ask, deadline)
         return [lookup.present for _, lookup in lookups]
-
-    def _asked(self, channel: Channel, lookups: list[Lookup], deadline: Deadline) -> list[tuple[Lookup, str]]:
-        begun = time.monotonic()
-        refused = channel.answered(lookups, deadline, MOST_IN_FLIGHT)
-        self._late.answered(channel, time.monotonic() - begun)
-        return refused
 
     def get(self, keys: Sequence[bytes], buffers: Sequence[np.ndarray]) -> list[bool]:
         proofs = [
@@ -147,7 +143,7 @@ class StripedConnector(ChannelConnector):
                 else:
                     left = self._files.load(self._servers, chunks, deadline)
                 run = Channel.answered if self._native is None else self._native.run
-                self._run([self._load(*stripe) for stripe in left], run, deadline)
+                self._run([self._load(*stripe) for stripe in left], partial(self._sent, run), deadline)
                 complete = [proof.complete for proof in proofs]
                 moved += _sizes([proof.parts for proof, whole in zip(proofs, complete, strict=True) if whole])
             self.damaged_chunks += sum(
@@ -167,7 +163,7 @@ class StripedConnector(ChannelConnector):
                 for _, save in (save for chunk in saves for save in chunk):
                     save.turn = partial(_take_turn, self._turn, deadline, waits)
             for some in ([save for chunk in saves for save in chunk[1:]], [chunk[0] for chunk in saves]):
-                self._run(some, Channel.answered, deadline)
+                self._run(some, partial(self._sent, Channel.answered), deadline)
                 self._served(None)
             moved += _sizes(parts)
 
@@ -257,12 +253,12 @@ class StripedConnector(ChannelConnector):
     def _run(
         self,
         items: Sequence[tuple[list[Channel], E]],
-        run: Callable[[Channel, list[E], Deadline], list[tuple[E, str]]],
+        send: Callable[[Mapping[Channel, list[E]], Deadline], Refusals],
         deadline: Deadline,
     ) -> None:
         """Spread commands over the connections to where they belong and see all of them to their end, wherever that is.
 
-        items: the connections to its server, none when it is lost, and the command for it. run: does a connection's share of them by
+        items: the connections to its server, none when it is lost, and the command for it. send: does each connection's share of them by
         the deadline, and returns what was refused, and why. Raises StoreError.
         """
         work: dict[Channel, list[E]] = {}
@@ -271,9 +267,9 @@ class StripedConnector(ChannelConnector):
             if channels:
                 work.setdefault(channels[turns[id(channels)] % len(channels)], []).append(item)
                 turns[id(channels)] += 1
-        refused = self._sent(work, run, deadline)
+        refused = send(work, deadline)
         for _ in range(_MOST_MOVES if self._nodes is not None else 0):
-            refused = self._sent(self._redirected(refused), Channel.answered, deadline)
+            refused = self._sent(Channel.answered, self._redirected(refused), deadline)
         for channel, _, said in refused[:1]:
             if self._cluster is not None and self._nodes is not None:
                 self._lost = self._cluster.not_now(channel.endpoint, said)
@@ -284,11 +280,11 @@ class StripedConnector(ChannelConnector):
 
     def _sent(
         self,
-        work: Mapping[Channel, list[Any]],
         run: Callable[[Channel, list[Any], Deadline], list[tuple[Any, str]]],
+        work: Mapping[Channel, list[Any]],
         deadline: Deadline,
     ) -> Refusals:
-        """What was refused of each connection's share, when all have ended. A failure is one of a node in a cluster, else it is raised."""
+        """What was refused of each connection's share, which a thread has `run`, when all have ended. A failure is one of a node in a cluster, else it is raised."""
         shares = [
             (channel, self._workers.submit(run, channel, share, deadline)) for channel, share in work.items()
         ]

@@ -87,8 +87,11 @@ class Curve:
     def seconds(self, new: Any, context: Any = 0, beside: Any = 0) -> Any:
         """Of `new` tokens behind `context` ones; numbers or arrays. beside: tokens of other prompts that are computed in the same
         step, to whose seconds these add."""
-        together = self._alone(new + beside) - np.where(np.asarray(beside) > 0, self._alone(beside), 0.0)
-        return np.maximum(together - self.per_pair * beside * new, 0.0) + self.per_pair * new * context
+        together = self._alone(new + beside)
+        if np.any(beside):
+            others = np.where(np.asarray(beside) > 0, self._alone(beside), 0.0)
+            together = np.maximum(together - others - self.per_pair * beside * new, 0.0)
+        return together + self.per_pair * new * context
 
     def _alone(self, new: Any) -> Any:
         return np.maximum(self._fitted(new) + np.interp(new, self._tokens, self._more), 0.0)

@@ -1,4 +1,4 @@
-"""The commands that move stripes: GET of one into its part of a buffer, SET of one from its part of a chunk."""
+"""The commands on stripes: EXISTS of one, GET of one into its part of a buffer, SET of one from its part of a chunk."""
 
 from __future__ import annotations
 
@@ -10,6 +10,23 @@ from .channels import Exchange, command
 from .stripes import HEAD_BYTES, ChunkProof, Head, Part, checksum, chunk_id, parts_of, root_of
 
 _CRLF = memoryview(b"\r\n")
+
+
+class Lookup(Exchange):
+    """EXISTS of a key."""
+
+    name = "EXISTS"
+
+    def __init__(self, key: bytes):
+        self._key = key
+        self.present = False
+
+    def request(self) -> Sequence[bytes | memoryview]:
+        return [command(b"EXISTS", self._key)]
+
+    def line(self, line: bytes) -> bool:
+        self.present = line == b":1"
+        return line in (b":0", b":1")
 
 
 class Load(Exchange):

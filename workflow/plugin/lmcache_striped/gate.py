@@ -276,31 +276,27 @@ class Gate:
         load_s[0] = 0.0
         loaded = counts * self.chunk_tokens
         rest = np.maximum(tokens - loaded, 1), context + loaded, self._blocking
-        first_s, compute_s, _ = gpu.first_s(queue, load_s, *rest)
-        cautious_s = load_s * (1 + self._compared.caution)
-        price, _, taken_s = gpu.first_s(queue, cautious_s, *rest)
+        first_s, compute_s = gpu.first_s(queue, load_s, *rest)
         bound_s = first_s[0]
-        if self.objective == THROUGHPUT:
-            price = self._with_gpu_time(price, queue.waiting, taken_s)
-        else:
+        if self.objective != THROUGHPUT:
             bound_s = max(bound_s, gpu.first_s(gpu.queue_of_all(now), 0 * load_s, *rest)[0][0])
-            earlier = price <= bound_s - _LEAST_GAIN * compute_s[0]
-            earlier[0] = True
-            price = np.where(earlier, price + _COME_MEANWHILE * taken_s, np.inf)
-        best = int(price.argmin())
-        if price[best] > price[0] - _LEAST_GAIN * compute_s[0]:
-            best = 0
-        return Decision(
-            len(keys),
-            best,
-            float(queue.before(np.zeros(1))[0][0]),
-            float(load_s[best]),
-            float(compute_s[best]),
-            float(first_s[best]),
-            float(bound_s),
-            float(first_s[-1]),
-            queue.waiting,
-        )
+        best = 0
+        if len(keys):
+            cautious_s = load_s * (1 + self._compared.caution)
+            price, _ = gpu.first_s(queue, cautious_s, *rest)
+            taken_s = gpu.taken_s(queue, cautious_s, *rest)
+            if self.objective == THROUGHPUT:
+                price = self._with_gpu_time(price, queue.waiting, taken_s)
+            else:
+                earlier = price <= bound_s - _LEAST_GAIN * compute_s[0]
+                earlier[0] = True
+                price = np.where(earlier, price + _COME_MEANWHILE * taken_s, np.inf)
+            best = int(price.argmin())
+            if price[best] > price[0] - _LEAST_GAIN * compute_s[0]:
+                best = 0
+        before_s = queue.before(np.zeros(1))[0][0]
+        told = (before_s, load_s[best], compute_s[best], first_s[best], bound_s, first_s[-1], queue.waiting)
+        return Decision(len(keys), best, *map(float, told))
 
     def _with_gpu_time(self, first_s: np.ndarray, waiting: float, taken_s: np.ndarray) -> np.ndarray:
         """First tokens with a price on the GPU's time, which all have to wait for who are held up by it: requests that wait, and with

@@ -159,14 +159,20 @@ class GpuWork:
 
     def first_s(
         self, queue: Queue, load_s: np.ndarray, new: np.ndarray, context: np.ndarray, blocking: bool
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Seconds until so many tokens behind so many others, for which loads of these seconds come first, are computed behind this
-        queue, those of the GPU to compute them, and those by which others are held up: beside the tokens that are in the same step, or
-        another prompt as long as the longest of these, since more may be ready when it begins. blocking: the load begins when the GPU is free."""
+        queue, and those of the GPU to compute them. blocking: the load begins when the GPU is free."""
         behind_s, beside = queue.before(load_s * (not blocking))
         compute_s = self.pace * self.compute_s(new, context, beside)
-        taken_s = self.pace * self.compute_s(new, context, np.maximum(beside, new.max()))
-        return behind_s + load_s * blocking + compute_s, compute_s, load_s * blocking + taken_s
+        return behind_s + load_s * blocking + compute_s, compute_s
+
+    def taken_s(
+        self, queue: Queue, load_s: np.ndarray, new: np.ndarray, context: np.ndarray, blocking: bool
+    ) -> np.ndarray:
+        """Seconds of the GPU for the same by which others are held up: beside the tokens that are in the same step, or another prompt as
+        long as the longest of these, since more may be ready when it begins."""
+        _, beside = queue.before(load_s * (not blocking))
+        return load_s * blocking + self.pace * self.compute_s(new, context, np.maximum(beside, new.max()))
 
     def _steps(self, now: float, prompts: list[tuple[float, float, float, float]]) -> Queue:
         """prompts: when each is ready, its new tokens and those before them, and seconds in which its load keeps the GPU."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from .channels import Channel, Exchange
 from .connector import StripedConnector
@@ -131,7 +132,7 @@ class Ledger(StripedConnector):
 
     def _see_to(self, asked: Sequence[tuple[list[Channel], Said]], size: int = 0) -> None:
         """Within a call: see commands to their end. Raises StoreError."""
-        self._run(asked, Channel.answered, Deadline(self._timeout_s, size, len(asked)))
+        self._run(asked, partial(self._sent, Channel.answered), Deadline(self._timeout_s, size, len(asked)))
         self._served(None)
 
 

@@ -1,5 +1,5 @@
 /* GETs of stripes over one RESP connection, without Python: many in flight, received where they belong, checksums on the
- * way. native.py calls it. What is included at the end reads stripes from files; direct.py calls that. Linux. */
+ * way. native.py calls it. What is included at the end reads stripes from files, which direct.py calls, and looks them up. Linux. */
 
 #define _GNU_SOURCE
 #define XXH_INLINE_ALL
@@ -264,3 +264,4 @@ int striped_load(int fd, struct stripe *stripes, uint64_t count, uint64_t in_fli
 
 #include "reader.c"
 #include "locate.c"
+#include "lookup.c"

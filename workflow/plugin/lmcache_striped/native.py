@@ -112,12 +112,12 @@ class NativeLoads:
         ]
 
 
-def failure(channel: Channel, code: int, said: bytes) -> StoreError:
+def failure(channel: Channel, code: int, said: bytes, command: str = Load.name) -> StoreError:
     """What a result of the library above or below 0 says of a connection."""
     peer = channel.peer
     words = {
         _CLOSED: f"{peer} closed the connection in the middle of a reply",
-        _NOT_RESP: f"{peer} answered GET with {said[:80]!r}",
+        _NOT_RESP: f"{peer} answered {command} with {said[:80]!r}",
         _TOO_MUCH: f"{peer} sent more than it was asked for",
         _LONG_LINE: f"{peer} sent a line of more than 4096 bytes",
         _NOT_AS_LONG: f"{peer} sent a value that is not as long as it says",
