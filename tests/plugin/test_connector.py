@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.connectors.peers import TIMEOUT_S, Script, bulk, get_request
+from tests.connectors.peers import TIMEOUT_S, Script, bulk
 from tests.stores.conftest import MIB, SERVERS, buffers_for, new_keys, payload, store_config, values_of
 from workflow.hyperkv.base.errors import StoreError
 from workflow.hyperkv.connectors.registry import make_connector
@@ -213,6 +213,24 @@ def test_the_same_connector_goes_on_after_a_restart(tmp_path):
             assert connector.get(keys, buffers_for(keys, SIZE)) == [True] * 3
 
 
+def test_lookups_go_on_where_the_server_has_closed_connections(valkey):
+    keys = new_keys(8)
+    with striped(valkey) as connector, valkey.client() as client:
+        connector.put(keys[:5], values_of(keys[:5], SIZE))
+        for _ in range(2):
+            assert connector.present(keys) == [True] * 5 + [False] * 3
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+def test_a_lookup_of_any_number_of_chunks(valkey):
+    keys = new_keys(5000)
+    there = keys[::2]
+    with StripedConnector([valkey.endpoint] * 3, 2, TIMEOUT_S, STRIPE, **OPTIONS) as connector:
+        connector.put(there, values_of(there, 8))
+        for count in (0, 1, 7, 5000):
+            assert connector.present(keys[:count]) == [place % 2 == 0 for place in range(count)]
+
+
 # Unix sockets
 
 
@@ -240,10 +258,10 @@ def test_over_a_unix_socket(name, tmp_path):
 
 
 @contextlib.contextmanager
-def peer(*pieces: bytes, closes: bool = False) -> Iterator[StripedConnector]:
-    """A connector with one connection to a peer that answers a GET of one chunk with `pieces`."""
+def peer(*pieces: bytes, closes: bool = False, asked: bytes = b"GET") -> Iterator[StripedConnector]:
+    """A connector with one connection to a peer that answers the command `asked` of one chunk with `pieces`."""
     (key,) = new_keys(1)
-    script = Script([(len(get_request(stripe_key(key, 0))), pieces)], closes)
+    script = Script([(len(command(asked, stripe_key(key, 0))), pieces)], closes)
     thread = threading.Thread(target=script.run)
     thread.start()
     endpoint = Endpoint("127.0.0.1", script.listener.getsockname()[1])
@@ -275,6 +293,27 @@ def peer(*pieces: bytes, closes: bool = False) -> Iterator[StripedConnector]:
 def test_a_reply_that_is_no_stripe(reply, closes, words):
     with peer(reply, closes=closes) as connector, pytest.raises(StoreError, match=words):
         connector.get(new_keys(1), [np.zeros(0, dtype=np.uint8)])
+
+
+@pytest.mark.parametrize(
+    ("reply", "closes", "words"),
+    [
+        (b"+OK\r\n", False, "answered EXISTS with"),
+        (b":2\r\n", False, "answered EXISTS with"),
+        (b"$1\r\nx\r\n", False, "EXISTS"),
+        (b"\r\n", False, "answered EXISTS with"),
+        (b"y" * 5000, False, "line of more than"),
+        (b":1\r\n:1\r\n", False, "more than it was asked for"),
+        (b"-ERR no\r\n", False, "answered: ERR no"),
+        (b":1", True, "closed the connection"),
+        (b"", True, "closed the connection"),
+        (b":1", False, "timed out after 0.5 s"),
+        (b"", False, "timed out after 0.5 s"),
+    ],
+)
+def test_a_reply_that_is_no_answer_to_a_lookup(reply, closes, words):
+    with peer(reply, closes=closes, asked=b"EXISTS") as connector, pytest.raises(StoreError, match=words):
+        connector.count_present(new_keys(1))
 
 
 def test_a_value_for_a_set_ends_the_connection():

@@ -86,17 +86,38 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
             target.sendall(data)
 
 
-def test_lookups_leave_a_worker_that_stands_still(tmp_path):
+def library_of(client: str, request) -> Path | None:
+    return request.getfixturevalue("library") if client == "native" else None
+
+
+@pytest.mark.parametrize("client", ["python", "native"])
+def test_lookups_leave_a_worker_that_stands_still(client, tmp_path, request):
     (key,) = new_keys(1)
+    library = library_of(client, request)
     workers = Workers(FilesServer(tmp_path / "store"), ["well", "stalled", "stalled", "well"])
     with workers.running() as endpoint:
         with StripedConnector([endpoint], 1, 10, STRIPE) as saves:
             saves.put([key], values_of([key], STRIPE))
-        with StripedConnector([endpoint], 1, 10, STRIPE) as lookups:
+        with StripedConnector([endpoint], 1, 10, STRIPE, library=library) as lookups:
             assert lookups.count_present([key]) == 1
             workers.stalls.set()
             assert [lookups.count_present([key]) for _ in range(6)] == [1] * 6
     assert workers.accepted == 4
+
+
+@pytest.mark.parametrize("client", ["python", "native"])
+def test_lookups_stay_with_a_server_that_is_asked_beside_a_late_one(client, tmp_path, request):
+    late_one, other = (FilesServer(tmp_path / name) for name in ("late", "other"))
+    late_workers, workers = Workers(late_one, ["stalled"]), Workers(other, ["well"])
+    with late_workers.running() as first, workers.running() as second:
+        endpoints = [first, second]
+        with StripedConnector(endpoints, 1, 10, STRIPE, library=library_of(client, request)) as lookups:
+            assert lookups.present(new_keys(8)) == [False] * 8
+            late_workers.stalls.set()
+            for _ in range(4):
+                lookups.present(new_keys(8))
+    assert late_workers.accepted > 1
+    assert workers.accepted == 1
 
 
 def test_a_connection_that_is_late_now_and_then_stays(tmp_path):
@@ -124,7 +145,7 @@ def test_a_server_far_away_is_not_late(tmp_path):
 
 @pytest.mark.parametrize("client", ["python", "native"])
 def test_loads_from_files_leave_it_too(client, tmp_path, request):
-    library: Path | None = request.getfixturevalue("library") if client == "native" else None
+    library = library_of(client, request)
     store = FilesServer(tmp_path / "store", file_bytes=4 * STRIPE)
     keys = new_keys(2)
     workers = Workers(store, ["well", "stalled", "stalled", "well"])
