@@ -206,7 +206,9 @@ class Scenario(Settings):
     """striped, direct, striped_mp and direct_mp. How much of what is there a lookup finds: `off`, everything; `ttft`, what makes the
     first token earliest, by the load that is predicted against computing the same tokens; `throughput`, the
     same with a price on the GPU's time when requests wait. The rest of the prompt is computed."""
-    lookup_wait_ms: Annotated[Milliseconds, ReadBy(STRIPED_SERVED, "waits for no lookups")] = key(10, unit="ms")
+    lookup_wait_ms: Annotated[Milliseconds, ReadBy(STRIPED_SERVED, "waits for no lookups")] = key(
+        10, unit="ms"
+    )
     """striped_mp and direct_mp. How long a step of vLLM's scheduler waits for the answers of lookups at most; 0 asks again in its next
     steps, as LMCache's own connector does."""
     shared: Annotated[Boolean, ReadBy()] = True
