@@ -312,13 +312,13 @@ def _lower_tier(
 def _mp_keys(scenario: Mapping[str, Any], port: int) -> dict[str, Any]:
     # save_decode_cache is read from 0.5.6 on; LMCache's server saved answers always before (effective.py).
     own = {"host": f"tcp://{LOOPBACK}", "port": port, "save_decode_cache": scenario["save_decode_cache"]}
-    waits = {"lookup_wait_ms": wait_ms} if (wait_ms := scenario.get("lookup_wait_ms")) else {}
+    waits = {"step_wait_ms": wait_ms} if (wait_ms := scenario.get("step_wait_ms")) else {}
     return {f"lmcache.mp.{key}": value for key, value in own.items()} | waits
 
 
 def _waiting(scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """The plugin's class for a scheduler that waits for lookups, nothing where LMCache's own polls them."""
-    if scenario["connector"] not in STRIPED_SERVED or scenario.get("lookup_wait_ms") == 0:
+    """The plugin's class whose steps wait for lookups and loads, nothing where LMCache's own looks once per step."""
+    if scenario["connector"] not in STRIPED_SERVED or scenario.get("step_wait_ms") == 0:
         return {}
     return {
         "kv_connector": CONNECTOR_CLASSES[scenario["connector"]],

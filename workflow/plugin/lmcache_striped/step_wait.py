@@ -1,4 +1,4 @@
-"""How long a scheduler waits for the answer of a lookup."""
+"""How long a step of vLLM's scheduler waits for the answers of lookups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-class LookupWait:
+class StepWait:
     """Of at most so many seconds in one step, all requests together, and for one request from its lookup on, however many steps that takes.
 
     So requests that come together wait at the same time, and a store that does not answer holds up one step for each of them and no
@@ -15,7 +15,7 @@ class LookupWait:
 
     def __init__(self, seconds: float, now: Callable[[], float] = time.monotonic):
         if not seconds >= 0:
-            raise ValueError(f"lookup_wait_ms: {seconds * 1e3:g} is below 0")
+            raise ValueError(f"step_wait_ms: {seconds * 1e3:g} is below 0")
         self._seconds, self._now = seconds, now
         self._step_ends: float | None = None
         self._ends: dict[str, float] = {}

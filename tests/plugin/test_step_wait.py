@@ -1,10 +1,10 @@
-"""How long a scheduler waits for lookups: a step, and a request, at most so long."""
+"""How long a step waits for lookups: all of it, and for a request, at most so long."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.plugin.lmcache_striped.lookup_wait import LookupWait
+from workflow.plugin.lmcache_striped.step_wait import StepWait
 
 
 class Clock:
@@ -15,7 +15,7 @@ class Clock:
         return self.now
 
 
-def waited(wait: LookupWait, clock: Clock, request: str, poll_s: float = 0.5) -> float:
+def waited(wait: StepWait, clock: Clock, request: str, poll_s: float = 0.5) -> float:
     """Seconds that a request without an answer is waited for now."""
     since = clock.now
     while wait.goes_on(request):
@@ -24,19 +24,19 @@ def waited(wait: LookupWait, clock: Clock, request: str, poll_s: float = 0.5) ->
 
 
 def test_a_request_is_waited_for_once():
-    wait = LookupWait(10, clock := Clock())
+    wait = StepWait(10, clock := Clock())
     assert waited(wait, clock, "a") == 10
     wait.step_ended()
     assert waited(wait, clock, "a") == 0
 
 
 def test_requests_of_one_step_wait_at_the_same_time():
-    wait = LookupWait(10, clock := Clock())
+    wait = StepWait(10, clock := Clock())
     assert [waited(wait, clock, name) for name in "abc"] == [10, 0, 0]
 
 
 def test_the_next_step_waits_for_what_was_not_waited_for_long_enough():
-    wait = LookupWait(10, clock := Clock())
+    wait = StepWait(10, clock := Clock())
     clock.now += 4 if wait.goes_on("a") else 0
     wait.forget("a")
     assert waited(wait, clock, "b") == 6
@@ -45,7 +45,7 @@ def test_the_next_step_waits_for_what_was_not_waited_for_long_enough():
 
 
 def test_a_request_that_was_answered_may_ask_again():
-    wait = LookupWait(10, clock := Clock())
+    wait = StepWait(10, clock := Clock())
     waited(wait, clock, "a")
     wait.forget("a")
     wait.step_ended()
@@ -53,15 +53,15 @@ def test_a_request_that_was_answered_may_ask_again():
 
 
 def test_without_a_wait_nothing_is_waited_for():
-    wait = LookupWait(0, Clock())
+    wait = StepWait(0, Clock())
     assert not wait.goes_on("a")
-    with pytest.raises(ValueError, match="lookup_wait_ms: -1 is below 0"):
-        LookupWait(-0.001)
+    with pytest.raises(ValueError, match="step_wait_ms: -1 is below 0"):
+        StepWait(-0.001)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.floats(0, 3)), max_size=40))
 def test_no_step_and_no_request_waits_longer(steps):
-    wait = LookupWait(2, clock := Clock())
+    wait = StepWait(2, clock := Clock())
     in_step, of_request = 0.0, dict.fromkeys("abcd", 0.0)
     for request, ends, between in steps:
         seconds = waited(wait, clock, request, 0.25)
