@@ -40,9 +40,10 @@ from ..predict.played import MEMORY_GBPS, Play, step_tokens
 from ..predict.request_time import REQUEST_S, break_even_gbps, times_of_full_hit
 from .configuration import merged
 
-# As a run on an H200 took them (results/reference/h200/2026-11-29-gate-load), seconds: vLLM with its store, LMCache's server, a GB of dummy
-# weights on each GPU, the job besides, a load besides its requests, and each single request besides its answer.
-START_S, SERVER_S, WEIGHTS_S_PER_GB, JOB_S, LOAD_S, SINGLE_S = 40.0, 20.0, 0.5, 15.0, 20.0, 0.7
+# As runs on H200s took them (results/reference/h200/2026-11-30-gate), seconds: vLLM, with its store and LMCache's server beside it, a GB of dummy
+# weights on each GPU, the job besides, a load besides its requests, and each single request besides its answer. A machine's first vLLM
+# takes a minute more.
+START_S, WEIGHTS_S_PER_GB, JOB_S, LOAD_S, SINGLE_S = 40.0, 0.5, 15.0, 18.0, 0.7
 
 
 def main(*, config: Files, gbps: float, memory_gbps: float = MEMORY_GBPS, out: Path) -> None:
@@ -126,7 +127,7 @@ def _job_s(cell: CellSpec, gpu: GpuModel) -> float:
     curve = np.array(curve_points(gpu, step_tokens(settings_of(cell.spec))))
     once_s = [SINGLE_S + float(np.interp(tokens, *curve.T)) for tokens in latency["prompt_tokens"]]
     weights_gb = (cell.geometry.weight_bytes or 0) / 1e9 / cell.gpus
-    start_s = START_S + WEIGHTS_S_PER_GB * weights_gb + (SERVER_S if cell.scenario["tier"] != "none" else 0.0)
+    start_s = START_S + WEIGHTS_S_PER_GB * weights_gb
     return start_s + JOB_S + 2 * latency["prompts"] * sum(once_s) + LOAD_S * len(cell.spec["loads"])
 
 
