@@ -22,6 +22,7 @@ HOSTS = {
     "l2": {"lmcache"},
     "lmcache_pool": {"lmcache"},
     "password": {"lmcache"},
+    "mp_connector": {"vllm"},
     "tier": {"vllm"},
 }
 
