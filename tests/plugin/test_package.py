@@ -22,7 +22,6 @@ HOSTS = {
     "l2": {"lmcache"},
     "lmcache_pool": {"lmcache"},
     "password": {"lmcache"},
-    "mp_connector": {"vllm"},
     "tier": {"vllm"},
 }
 

@@ -368,15 +368,3 @@ def test_lmcache_inside_vllm_is_refused_on_a_cpu_and_there_alone(connector):
 def test_a_small_staging_buffer_is_named_by_its_own_key():
     with pytest.raises(UserError, match=r"vllm\.staging_bytes: 2 MiB hold 2 chunks"):
         refusals.check(scenario("valkey", "resp"), "cuda", 16, 1 << 20, 2 << 20)
-
-
-@pytest.mark.parametrize(("wait_ms", "told"), [(None, {}), (4, {"step_wait_ms": 4})])
-def test_a_step_waits_for_lookups_and_loads_of_stripes(wait_ms, told):
-    own = {} if wait_ms is None else {"step_wait_ms": wait_ms}
-    transfer = offload(scenario("kvrocks", "striped_mp", **own)).transfer
-    assert transfer["kv_connector"] == "StripedMPConnector"
-    assert transfer["kv_connector_module_path"] == "lmcache_striped.mp_connector"
-    plain = offload(scenario("kvrocks", "striped_mp", step_wait_ms=0)).transfer
-    assert transfer["kv_connector_extra_config"] == plain["kv_connector_extra_config"] | told
-    assert "kv_connector_module_path" not in plain
-    assert plain["kv_connector"] == "LMCacheMPConnector"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WrapValidator
 
 from ....plugin.lmcache_striped.second_use import SAVES
-from ...connectors.registry import GATED, STRIPED, STRIPED_SERVED
+from ...connectors.registry import GATED, STRIPED
 from ...engines.vllm.lmcache import SERVED
 from ...models.serde import SERDES
 from ...stores.base import DIRECT
@@ -51,7 +51,6 @@ KvDtype = Literal["auto", "bfloat16", "float16", "float32", "fp8"]
 Chunk = Count | Annotated[Several[Count], Field(min_length=1)]
 Gbps = Annotated[float, Field(ge=0.01), WrapValidator(as_it_is)]
 Latency = Annotated[float, Field(gt=0, le=1_000_000), WrapValidator(as_it_is)]
-Milliseconds = Annotated[float, Field(ge=0, le=1000), WrapValidator(as_it_is)]
 WITH_SOCKETS = ("resp", *STRIPED)
 
 
@@ -206,11 +205,6 @@ class Scenario(Settings):
     """striped, direct, striped_mp and direct_mp. How much of what is there a lookup finds: `off`, everything; `ttft`, what makes the
     first token earliest, by the load that is predicted against computing the same tokens; `throughput`, the
     same with a price on the GPU's time when requests wait. The rest of the prompt is computed."""
-    step_wait_ms: Annotated[Milliseconds, ReadBy(STRIPED_SERVED, "has steps that do not wait")] = key(
-        10, unit="ms"
-    )
-    """striped_mp and direct_mp. How long a step of vLLM waits at most for lookups to be answered, and for the loads that it began to end; 0
-    looks once per step, as LMCache's own connector does."""
     shared: Annotated[Boolean, ReadBy()] = True
     """Several engines (experiment.engines). Whether an engine finds what another saved; false keeps the KV of each apart in the same store,
     which is what sharing is compared with. A DRAM pool is each engine's own in any case."""
@@ -307,7 +301,7 @@ READ_BY = {
     if isinstance(mark, ReadBy)
 }
 OF_SEVERAL = ("shared", "routing")
-OF_ENGINE = ("save_connections", "bound_bytes", "serde", "step_wait_ms")
+OF_ENGINE = ("save_connections", "bound_bytes", "serde")
 ALONE = (
     *("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s"),
     *(name for name in READ_BY if name not in (*OF_ENGINE, *OF_SEVERAL, "gate", "save")),

@@ -33,12 +33,7 @@ _QUIET = {
 _RANKS_ON_LOOPBACK = {"VLLM_HOST_IP": "127.0.0.1", "NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"}
 
 # Connectors under which vLLM keeps its hybrid KV cache manager (SupportsHMA).
-HYBRID_CONNECTORS = (
-    "LMCacheMPConnector",
-    "StripedMPConnector",
-    "OffloadingConnector",
-    "MooncakeStoreConnector",
-)
+HYBRID_CONNECTORS = ("LMCacheMPConnector", "OffloadingConnector", "MooncakeStoreConnector")
 
 
 def settings_of(spec: Mapping[str, Any]) -> dict[str, Any]:

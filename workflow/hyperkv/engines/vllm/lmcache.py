@@ -30,8 +30,7 @@ VLLMS_OWN = (*OFFLOADING, "mooncake")
 # vLLM's classes, as --kv-transfer-config names them.
 CONNECTOR_CLASSES = {
     **dict.fromkeys(IN_PROCESS, "LMCacheConnectorV1"),
-    "mp": "LMCacheMPConnector",
-    **dict.fromkeys(STRIPED_SERVED, "StripedMPConnector"),
+    **dict.fromkeys(SERVED, "LMCacheMPConnector"),
     **dict.fromkeys(OFFLOADING, "OffloadingConnector"),
     "mooncake": "MooncakeStoreConnector",
 }
@@ -94,7 +93,7 @@ def offload(
     connector = scenario["connector"]
     if connector in SERVED:
         server = mp_arguments(scenario, staging_bytes, held, endpoints, port, http_port)
-        transfer = _transfer("mp", _mp_keys(scenario, port)) | _waiting(scenario)
+        transfer = _transfer(connector, _mp_keys(scenario, port))
         if scenario["lmcache"].get("l2_prefetch_stream_chunks"):  # lookups are answered before their loads
             transfer["kv_load_failure_policy"] = "recompute"
         return Offload(transfer, server=server)
@@ -312,18 +311,7 @@ def _lower_tier(
 def _mp_keys(scenario: Mapping[str, Any], port: int) -> dict[str, Any]:
     # save_decode_cache is read from 0.5.6 on; LMCache's server saved answers always before (effective.py).
     own = {"host": f"tcp://{LOOPBACK}", "port": port, "save_decode_cache": scenario["save_decode_cache"]}
-    waits = {"step_wait_ms": wait_ms} if (wait_ms := scenario.get("step_wait_ms")) else {}
-    return {f"lmcache.mp.{key}": value for key, value in own.items()} | waits
-
-
-def _waiting(scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """The plugin's class whose steps wait for lookups and loads, nothing where LMCache's own looks once per step."""
-    if scenario["connector"] not in STRIPED_SERVED or scenario.get("step_wait_ms") == 0:
-        return {}
-    return {
-        "kv_connector": CONNECTOR_CLASSES[scenario["connector"]],
-        "kv_connector_module_path": "lmcache_striped.mp_connector",
-    }
+    return {f"lmcache.mp.{key}": value for key, value in own.items()}
 
 
 def _transfer(connector: str, extra: dict[str, Any]) -> dict[str, Any]:
