@@ -12,7 +12,7 @@ pytestmark = pytest.mark.engine
 CURRENT = "vllm-0.32.0-lmcache-0.5.6"
 BELIEVING = ("mp", "fs", "fs_native", "raw_block", "nixl", "offloading")  # take what a store gives them
 CHECKING = ("striped_mp", "direct_mp", "striped_tier")  # see by checksums that a value is not what was saved
-PEERS = ("fs", "fs_native", "raw_block", "nixl", "striped_tier")  # of `make pairs` alone
+PEERS = ("fs", "fs_native", "raw_block", "nixl", "offloading", "striped_tier")  # of `make pairs` alone
 ASK = """
 from transformers import AutoModelForCausalLM, AutoTokenizer
 folder = "results/build/models/smollm2-135m-real"

@@ -122,6 +122,10 @@ def test_trials_run_side_by_side_each_on_a_core_of_its_own():
 def test_what_ends_the_stage_ends_the_servers_of_every_trial():
     started = threading.Barrier(2)
 
+    def waits(core):
+        with subprocess.Popen(["sleep", "600"]) as server:
+            return [server.wait()]
+
     def serves(core):
         with subprocess.Popen(["sleep", "600"]) as server:
             started.wait(30)
@@ -132,6 +136,6 @@ def test_what_ends_the_stage_ends_the_servers_of_every_trial():
         raise UserError("no room")
 
     with pytest.raises(UserError, match="no room"):
-        list(try_pair.side_by_side({"serves": serves, "fails": fails, "waits": serves}))
+        list(try_pair.side_by_side({"serves": serves, "fails": fails, "waits": waits}))
     left = [child for child in psutil.Process().children() if child.name() == "sleep"]
     assert not [child for child in left if child.status() != psutil.STATUS_ZOMBIE]
