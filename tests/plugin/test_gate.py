@@ -159,6 +159,18 @@ def test_nothing_is_probed_while_something_is_loaded_or_nothing_was_left():
     assert gate.to_probe()
 
 
+def test_what_a_load_costs_besides_its_bytes_is_learned_by_the_side():
+    """300 chunks take 30 ms and 1 ms each, and are computed in 0.5 s; 32 of them take twice as long each."""
+    gate, clock = gated(points=[[tokens, tokens * S_PER_TOKEN / 6] for tokens in (100, 1_000, 100_000)])
+    for number in range(20):
+        gate.decide(keys_of(f"a{number}", 300), 300)
+        gate.saves(keys_of(f"a{number}", 300), 300 * CHUNK)
+        if probed := gate.to_probe():
+            load(gate, clock, probed, len(probed) * CHUNK / (0.03 + len(probed) * 1e-3))
+        clock.now += 10
+    assert gate.decide(keys_of("b", 300), 300).found == 300
+
+
 def test_nothing_is_probed_once_what_was_found_has_been_loaded_since():
     """A request's load tells as much, and one that comes meanwhile would wait for the probe."""
     gate, clock = knowing(TOO_SLOW)
@@ -230,6 +242,17 @@ def test_throughput_spares_the_gpu_for_those_that_are_answered_unless_a_late_fir
     """Ten that wait for 0.2 s are more than the 0.3 s of one answer, one is less. What is late whatever is done spares the GPU."""
     gate, _ = knowing(5e7, "throughput", slo_s=slo_s)  # 20 chunks in 0.4 s, computed in 0.2 s
     gate.engine_runs(running)
+    assert gate.decide(keys_of("a", 20), 20).found == found
+
+
+@pytest.mark.parametrize(
+    ("objective", "waiting", "found"), [("throughput", 0, 20), ("throughput", 6, 0), ("ttft", 6, 20)]
+)
+def test_throughput_spares_the_store_for_loads_that_wait_for_it(objective, waiting, found):
+    """20 chunks in 0.1 s, computed in 0.2 s. Six others wait for 0.03 s together, and each would wait 0.1 s longer."""
+    gate, _ = knowing(2e8, objective)
+    for number in range(waiting):
+        gate.load_waits(keys_of(f"other{number}", 1), CHUNK)
     assert gate.decide(keys_of("a", 20), 20).found == found
 
 

@@ -3,7 +3,8 @@
 For every number k of leading chunks the first token is predicted: max(seconds until the GPU is free, seconds to load k) + seconds to
 compute the rest. Objective `ttft` takes the k whose first token is earliest, with a price on the GPU's seconds for those who come
 meanwhile, of those that are earlier than computing everything, of the prompts before it too; `throughput` adds the GPU's seconds once more for
-every request that waits, with an SLO for every one that is being answered, too, and an answer for a late first token; `off` finds all.
+every request that waits, with an SLO for every one that is being answered, too, and an answer for a late first token, and the store's for every
+load before it; `off` finds all.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from .store_work import Load, StoreWork
 
 OFF, TTFT, THROUGHPUT = OBJECTIVES = ("off", "ttft", "throughput")
 _LEAST_GAIN = 0.02  # of the seconds to compute all, for a load to be worth it
-_PROBE_BYTES, _PROBE_SHARE, _PROBED = 32 << 20, 0.03, 64
+_PROBE_BYTES = (32 << 20, 8 << 20)  # by turns: probes of one size would not tell what is fixed
+_PROBE_SHARE, _PROBED = 0.03, 64
 _PROMISE_S, _UNTOLD_S = 1.0, 5.0
 _COME_MEANWHILE = 0.6  # requests that come while one is computed, and wait for it
 _DECIDED = 1 << 16
@@ -101,7 +103,7 @@ class Gate:
         self._unloaded: deque[Hashable] = deque(maxlen=_PROBED)
         self._decided: deque[tuple[int, int]] = deque(maxlen=_DECIDED)
         self._came: deque[float] = deque(maxlen=_CAME)
-        self._probe_from_s = float("-inf")
+        self._probe_from_s, self._probes = float("-inf"), 0
         self._untold_s: float | None = None
         if points is not None:
             self.set_curve(points)
@@ -226,7 +228,8 @@ class Gate:
             now = self._clock()
             if not self._unloaded or not self._store.chunk_bytes or not self._store.idle:
                 return []
-            keys = list(self._unloaded)[-max(1, _PROBE_BYTES // self._store.chunk_bytes) :]
+            most = _PROBE_BYTES[self._probes % len(_PROBE_BYTES)]
+            keys = list(self._unloaded)[-max(1, most // self._store.chunk_bytes) :]
             pause_s = (
                 float(self._store.seconds_by_count(keys)[-1]) / _PROBE_SHARE
                 if self._store.known
@@ -234,7 +237,7 @@ class Gate:
             )
             if now < self._probe_from_s + pause_s:
                 return []
-            self._probe_from_s = now
+            self._probe_from_s, self._probes = now, self._probes + 1
             return keys
 
     @property
@@ -270,9 +273,8 @@ class Gate:
         counts = np.arange(len(keys) + 1)
         queue = gpu.queue(now)
         wait_s, slower = store.wait_s(now)
-        load_s = (
-            (0.0 if self._blocking else wait_s) + slower * store.seconds_by_count(keys) + gpu.extra_s(counts)
-        )
+        own_s = slower * store.seconds_by_count(keys)
+        load_s = (0.0 if self._blocking else wait_s) + own_s + gpu.extra_s(counts)
         load_s[0] = 0.0
         loaded = counts * self.chunk_tokens
         rest = np.maximum(tokens - loaded, 1), context + loaded, self._blocking
@@ -286,7 +288,7 @@ class Gate:
             price, _ = gpu.first_s(queue, cautious_s, *rest)
             taken_s = gpu.taken_s(queue, cautious_s, *rest)
             if self.objective == THROUGHPUT:
-                price = self._with_gpu_time(price, queue.waiting, taken_s)
+                price = self._with_gpu_time(price, queue.waiting, taken_s) + store.loads * own_s
             else:
                 earlier = price <= bound_s - _LEAST_GAIN * compute_s[0]
                 earlier[0] = True

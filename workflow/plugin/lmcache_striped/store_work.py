@@ -82,6 +82,11 @@ class StoreWork:
         return not self._running and self._owed[0] <= 0
 
     @property
+    def loads(self) -> int:
+        """How many are promised, wait or are under way."""
+        return int(self._owed[0]) + len(self._running)
+
+    @property
     def gbps(self) -> float | None:
         """What the store gives, of cold chunks where those were loaded; None when not known."""
         line = self._cold if self._apart else self._any
