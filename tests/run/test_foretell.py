@@ -79,7 +79,7 @@ def test_it_says_how_long_all_repeats_take(tmp_path, capsys):
     command(foretell, "--gbps", "1.6", "--out", str(out), "--config", *CONFIGS, documents)
     said = capsys.readouterr().out
     assert "| gpu_disk_ttft " in said
-    assert "5 jobs, 3 times: about 48 min." in said
+    assert "5 jobs, 3 times: about 49 min." in said
     assert said.endswith(
         "Break-even of single requests: 1.3 GB/s for 8,200 tokens, 1.1 GB/s for 16,392 tokens.\n"
     )

@@ -194,7 +194,7 @@ def test_jobs_of_a_killed_run_are_waited_for(folder, another, capsys):
 def test_a_file_that_is_still_measured_elsewhere_is_not_made_beside(folder):
     marked("results/sweep/none/1.jsonl")
     lock = written("results/sweep/none/1.jsonl.lock", "")
-    code = "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); print(); sys.stdin.read()"
+    code = "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code, str(lock)], **pipes) as job:
         job.stdout.readline()
