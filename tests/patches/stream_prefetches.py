@@ -190,7 +190,7 @@ def streaming() -> Iterator[tuple[Server, Engine]]:
         yield server, Engine(server.address, [])
 
 
-def test_by_default_a_step_waits_for_one_load_of_everything():
+def test_by_default_a_lookup_waits_for_one_load_of_everything():
     with serving(0) as server:
         engine = Engine(server.address, [])
         chunks = saved(server, engine)

@@ -108,3 +108,9 @@ def test_a_module_imports_what_the_package_requires_and_its_host_alone(path):
     allowed = sys.stdlib_module_names | {"numpy", "xxhash"} | HOSTS.get(path.stem, set())
     assert names - allowed == set()
     assert find_spec(f"workflow.plugin.lmcache_striped.{path.stem}") is not None
+
+
+@pytest.mark.parametrize("told", ["workflow/plugin/pyproject.toml", "workflow/rules/build.smk"])
+def test_the_library_is_built_anew_when_any_of_its_sources_changes(told):
+    sources = {path.name for path in Path("workflow/plugin/lmcache_striped").glob("*.c")}
+    assert sources == set(re.findall(r"(\w+\.c)\b", Path(told).read_text()))

@@ -1,6 +1,6 @@
 rule build_striped:
     input:
-        multiext("workflow/plugin/lmcache_striped/", "files.c", "uring.c", "reader.c", "locate.c"),
+        multiext("workflow/plugin/lmcache_striped/", "files.c", "uring.c", "reader.c", "locate.c", "lookup.c"),
         source="workflow/plugin/lmcache_striped/native.c",
     output:
         "<build>/striped/striped.so",

@@ -12,7 +12,7 @@ from .channels import MOST_IN_FLIGHT, Channel
 from .deadline import COMMAND_BYTES, Deadline
 from .exchanges import Lookup
 from .late import Late
-from .native import Time, failure, function_of
+from .native import SAID_BYTES, Time, failure, function_of
 
 Work = Mapping[Channel, list[Lookup]]
 Refusals = list[tuple[Channel, Any, str]]  # a command that was refused where, and what was said
@@ -30,7 +30,7 @@ class _Question(ctypes.Structure):
         ("count", ctypes.c_uint64),
         ("found", ctypes.c_void_p),
         ("after_s", ctypes.c_double),
-        ("said", ctypes.c_char * 256),
+        ("said", ctypes.c_char * SAID_BYTES),
     ]
 
 

@@ -20,6 +20,7 @@ from .stripes import HEAD_BYTES
 INSTALLED = Path(__file__).with_name("_striped.abi3.so")  # made by installing the package
 
 _SAID_BYTES = 512
+SAID_BYTES = 256  # of what a server refused, for each connection, as locate.c has it
 _CLOSED, _NOT_RESP, _TOO_MUCH, _LONG_LINE, _NOT_AS_LONG = range(-1, -6, -1)
 _REFUSED = -2
 _STRIPE = np.dtype(

@@ -13,7 +13,7 @@ import numpy as np
 
 from .deadline import COMMAND_BYTES, Deadline
 from .errors import StoreError
-from .native import Time, failure, function_of
+from .native import SAID_BYTES, Time, failure, function_of
 from .pieces import READS, REFUSED, Share
 from .stripes import HEAD_BYTES
 
@@ -25,7 +25,7 @@ _CHANNEL = np.dtype(
         ("count", np.uint64),
         ("status", np.int32),
         ("file_error", np.int32),
-        ("said", "S256"),
+        ("said", f"S{SAID_BYTES}"),
         ("waited_s", np.float64),
     ]
 )

@@ -79,7 +79,7 @@ class StoreWork:
     @property
     def idle(self) -> bool:
         """Whether nothing is promised, waits or is under way."""
-        return not self._running and self._owed[0] <= 0
+        return self.loads <= 0
 
     @property
     def loads(self) -> int:
