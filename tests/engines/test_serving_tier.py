@@ -123,9 +123,9 @@ def prompts(config) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def serving(store, config, prompts, tmp_path_factory) -> Iterator[tuple[Serving, Serving]]:
-    """Two of them, started side by side."""
+    """Two of them, started side by side by threads that outlive them, since the kernel ends a process with the thread that started it."""
     folder = tmp_path_factory.mktemp("serving")
-    with ExitStack() as stack, ThreadPoolExecutor(2) as threads:
+    with ThreadPoolExecutor(2) as threads, ExitStack() as stack:
         begun = [threads.submit(stack.enter_context, _servers(folder / name, store, config)) for name in "ab"]
         first, other = (Serving(each.result(), prompts) for each in begun)
         yield first, other

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -264,3 +265,32 @@ def test_what_a_server_s_children_leave_is_waited_for(tmp_path):
     (child,) = psutil.Process(process.pid).children()
     process.stop()
     assert not psutil.pid_exists(child.pid)
+
+
+def sharing(name: str, create: bool) -> list[str]:
+    script = (
+        "from multiprocessing import resource_tracker, shared_memory as shared; import time; "
+        f"one = shared.SharedMemory({name!r}, create={create}, size=1 << 20); "
+        "resource_tracker.unregister(one._name, 'shared_memory'); print('up', flush=True); time.sleep(60)"
+    )
+    return [sys.executable, "-c", script]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("used", [False, True])
+def test_shared_memory_that_a_server_left_goes_but_not_anothers(used, killed, log, tmp_path):
+    name = f"hyperkv-{os.getpid()}-{used}-{killed}"
+    block = Path("/dev/shm", name)
+    try:
+        with ExitStack() as stack:
+            with OwnedProcess(sharing(name, True), log=log, label="server") as process:
+                process.wait_ready(lambda: "up" in process.lines(), 20)
+                if used:
+                    other = OwnedProcess(sharing(name, False), log=tmp_path / "log", label="other")
+                    stack.enter_context(other).wait_ready(lambda: "up" in other.lines(), 20)
+                if killed:
+                    process.kill()
+            assert block.exists() is used
+        assert not block.exists()
+    finally:
+        block.unlink(missing_ok=True)

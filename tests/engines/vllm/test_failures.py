@@ -62,3 +62,15 @@ def test_the_first_exception_may_be_a_workers():
         "(EngineCore pid=7) ERROR 11-28 05:20:04 [core.py:1] RuntimeError: Worker failed with error",
     ]
     assert engine_error(lines) == "OutOfMemoryError: CUDA"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
+        "(APIServer pid=6) ERROR 11-28 05:20:04 [serving.py:500] vllm.v1.engine.exceptions.EngineDeadError: EngineCore",
+    ],
+)
+def test_an_engine_that_was_killed_said_nothing(line):
+    assert "dmesg" in engine_error(["(EngineCore pid=7) INFO 11-28 05:20:03 [core.py:9] up", line])
+    assert "dmesg" not in engine_error([*_ABORTED, line])

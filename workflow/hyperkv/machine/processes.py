@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,6 +28,7 @@ LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _MARK = "HYPERKV_OWNED"
+_SHARED = re.compile(r"(?m) (/dev/shm/[^/\n]+)(?<! \(deleted\))$")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -88,7 +89,7 @@ def variables_of(env: Mapping[str, str]) -> dict[str, str]:
 
 
 class OwnedProcess:
-    """One server process in its own session; a context manager that ends the whole group, and what left it.
+    """One server process in its own session; a context manager that ends the whole group, what left it, and its shared memory.
 
     argv: command. log: file that receives stdout and stderr. label: the name used in errors. final_counters:
     the process's totals at its end, once `stop` has ended it. What it writes is readable by its user alone.
@@ -107,6 +108,7 @@ class OwnedProcess:
         self._env = variables_of(env or {}) | {_MARK: self._mark}
         self._process: subprocess.Popen | None = None
         self._log_start = 0
+        self._shared: set[Path] = set()
         self.final_counters: ProcessCounters | None = None
 
     def __enter__(self) -> OwnedProcess:
@@ -157,6 +159,7 @@ class OwnedProcess:
                     f"{self.label} ended with {describe_exit(code)} at start{left}: {self.last_line()}"
                 )
             if probe():
+                self._see_shared()
                 return
             if time.monotonic() > deadline:
                 raise StoreError(
@@ -216,11 +219,14 @@ class OwnedProcess:
         return [printable(line.replace("\t", " ")) for line in _COLOUR.sub("", text).splitlines()]
 
     def stop(self, timeout_s: float = 15.0) -> None:
-        """SIGTERM the group, then SIGKILL what is left; returns when no member remains."""
+        """SIGTERM the group, then SIGKILL what is left; returns when no member remains.
+
+        What of shared memory they leave behind, such as a pool of vLLM's, goes when nobody else has it mapped.
+        """
         if self._process is None:
             return
+        members = self._see_shared()
         process, self._process = self._process, None
-        members = _descendants(process.pid)
         _signal_group(process.pid, signal.SIGTERM)
         _wait_without_reaping(process.pid, timeout_s)
         self.final_counters = process_counters(process.pid)
@@ -242,6 +248,13 @@ class OwnedProcess:
                 os.waitpid(pid, os.WNOHANG)
         if not self._leaders:
             _adopt_orphans(False)
+        _remove_unused(self._shared)
+
+    def _see_shared(self) -> list[int]:
+        """Remember which shared memory is in use, and return the descendants' ids: one that is killed later does not tell."""
+        members = _descendants(self.pid)
+        self._shared |= _shared_memory([self.pid, *members])
+        return members
 
     def _strays(self) -> list[psutil.Process]:
         """Processes that left their session before their parent's end, and so became this process's own children."""
@@ -286,6 +299,22 @@ def _descendants(pid: int) -> list[int]:
     with contextlib.suppress(psutil.Error):
         return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     return []
+
+
+def _shared_memory(pids: Iterable[int]) -> set[Path]:
+    """The objects of POSIX shared memory (shm_overview(7)) that processes have mapped."""
+    found: set[Path] = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found |= {Path(name) for name in _SHARED.findall(Path(f"/proc/{pid}/maps").read_text())}
+    return found
+
+
+def _remove_unused(shared: Iterable[Path]) -> None:
+    if left := {one for one in shared if one.exists()}:
+        for unused in left - _shared_memory(psutil.pids()):
+            with contextlib.suppress(OSError):
+                unused.unlink()
 
 
 def _signal_group(pgid: int, number: int) -> None:

@@ -24,7 +24,7 @@ def cause(lines: Sequence[str]) -> str | None:
 
 
 def engine_error(lines: Sequence[str]) -> str | None:
-    """The first exception that vLLM's engine process wrote, such as `RuntimeError: ...`; None for none.
+    """The first exception that vLLM's engine process wrote, such as `RuntimeError: ...`, or that it was killed; None for neither.
 
     One without words is told with the place that raised it, one that is known with what to do about it. What follows it
     are consequences: the API server then refuses every request, and its port goes away.
@@ -38,4 +38,5 @@ def engine_error(lines: Sequence[str]) -> str | None:
             said += f" ({frame})" if frame and ": " not in said else ""
             above = "\n".join(lines[max(0, number - _LINES_ABOVE) : number])
             return said + next((f"; {mend}" for sign, mend in _DATA["deaths"].items() if sign in above), "")
-    return None
+    gone = any(sign in line for line in lines for sign in _DATA["gone"])
+    return _DATA["killed"] if gone else None
