@@ -34,10 +34,11 @@ from ..engines.replay.request import ReplayResult
 from ..engines.vllm.command import settings_of
 from ..engines.vllm.running import saved_bytes
 from ..models.geometry import load_geometry
-from ..models.gpu import GpuModel, load_gpu
+from ..models.gpu import GpuModel, document_of, load_gpu
 from ..predict.break_even_text import required_words
 from ..predict.played import MEMORY_GBPS, Play, step_tokens
 from ..predict.request_time import REQUEST_S, break_even_gbps, times_of_full_hit
+from ..records.hardware import short_gpu
 from .configuration import merged
 
 # As runs on H200s took them (results/reference/h200/2026-11-30-gate), seconds: vLLM, with its store and LMCache's server beside it, a GB of dummy
@@ -64,7 +65,7 @@ def main(*, config: Files, gbps: float, memory_gbps: float = MEMORY_GBPS, out: P
     table = pd.DataFrame(list(foretold(full, gbps, memory_gbps)))
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out, index=False)
-    print(told(table, full["experiment"]["repeats"]) + break_even(full), end="")
+    print(told(table, full["experiment"]["repeats"]) + played_on(full, gbps) + break_even(full), end="")
 
 
 def foretold(config: Mapping[str, Any], gbps: float, memory_gbps: float) -> Iterator[dict[str, Any]]:
@@ -80,6 +81,15 @@ def foretold(config: Mapping[str, Any], gbps: float, memory_gbps: float) -> Iter
                 none.setdefault(load, row)
             over = none.get(load, {"rps": math.nan, "ttft_p50_s": math.nan})
             yield row | {f"{key}_over_none": row[key] / over[key] for key in over_keys}
+
+
+def played_on(config: Mapping[str, Any], gbps: float) -> str:
+    """Which GPU and model that was, and which disk: a line."""
+    geometry = load_geometry(Path(config["model"]), config["kv_dtype"])
+    gpus = config["vllm"]["tensor_parallel"]
+    name = short_gpu(document_of(Path(config["gpu"]))["name"])
+    count = f"{gpus} x " if gpus > 1 else ""
+    return f"{geometry.name} with {geometry.kv_dtype} KV on {count}{name} (gpu: {config['gpu']}), a disk of {gbps:g} GB/s.\n"
 
 
 def break_even(config: Mapping[str, Any]) -> str:
@@ -150,9 +160,10 @@ def told(table: pd.DataFrame, repeats: int) -> str:
             "job, s": table["scenario"].map(jobs_s).map("{:.0f}".format),
         }
     )
+    minutes = repeats * jobs_s.sum() / 60
     return (
         f"{shown.to_markdown(index=False, disable_numparse=True)}\n"
-        f"{len(jobs_s)} jobs, {repeats} times: about {repeats * jobs_s.sum() / 60:.0f} min. A store is given up to "
+        f"{len(jobs_s)} jobs, {repeats} times: about {f'{minutes:.0f} min' if minutes < 120 else f'{minutes / 60:.0f} h'}. A store is given up to "
         f"{table['saved_bytes'].max() / 1e9:.0f} GB.\n"
     )
 
