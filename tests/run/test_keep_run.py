@@ -89,6 +89,13 @@ def test_the_runs_own_configuration_comes_on_top(results, tmp_path):
     assert about.configuration["cost"]["slo"]["tps_per_user"] == 3
     assert about.configuration["experiment"]["repeats"] == 3
     assert about.code == ["abc1234"]
+    assert about.title == "The default run"
+
+
+def test_without_a_title_a_run_is_called_by_its_command(results, tmp_path):
+    command = 'make run CONFIG="my.yaml"'
+    assert keep(results, tmp_path / "kept", "--command", command).returncode == 0
+    assert read_run(tmp_path / "kept").about.title == command
 
 
 def test_what_another_configuration_left_there_is_not_kept(results, tmp_path):

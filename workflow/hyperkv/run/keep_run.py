@@ -18,7 +18,7 @@ from ..base.options import Files, Words
 from ..config.models.experiment import Figures
 from ..records.frames import read_json, read_jsonl
 from ..records.identity import identity_of
-from ..records.kept_run import About, name_before_device, write_run
+from ..records.kept_run import About, commits_of, name_before_device, write_run
 from ..records.parity import differences
 from ..records.record_file import identity_in
 from ..records.scenario import uses_data_dir
@@ -44,7 +44,7 @@ def main(
     results: Path = Path("results"),
     config: Files,
     calibrations: Files = (),
-    title: str = "The default run",
+    title: str = "",
     command: str = "make run",
     told: str = "",
     code: Words = (),
@@ -59,7 +59,7 @@ def main(
         results: folder of the run's results.
         config: its configuration, in order.
         calibrations: JSON files of calibrate.
-        title: heading of its page.
+        title: heading of its page; what it was started with.
         command: what it was started with.
         told: what is to be known about it.
         code: commits, where the records name none.
@@ -78,7 +78,7 @@ def main(
     settings = Figures.model_validate(configuration.get("figures", {})).model_dump()
     scenarios = used(configuration["scenarios"], list(found.values()))
     about = About(
-        title=title,
+        title=title or ("The default run" if command == "make run" else command),
         command=command,
         code=list(code) or commits_of(list(found.values())),
         told=" ".join(told.split()),
@@ -129,13 +129,6 @@ def _require_own(path: Path, records: Sequence[Mapping[str, Any]], name: str, as
         words = f"{key} {json.dumps(had)}, and the configuration has {json.dumps(has)}"
         break
     raise UserError(f"{path}: measured with {words}; keep a run with the configuration that it had")
-
-
-def commits_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The commits that records name, with '-dirty' where the checkout was changed."""
-    states = [(record.get("environment") or {}).get("git") for record in records]
-    told = [f"{state['commit']}{'-dirty' * bool(state.get('dirty'))}" for state in states if state]
-    return list(dict.fromkeys(told))
 
 
 def used(scenarios: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
