@@ -1,8 +1,7 @@
 """What the scenarios of engine vllm will do under load, and how long measuring them takes, before there is a GPU: engine replay plays
 their requests, with a modelled device in the store's place.
 
-    python -m workflow.hyperkv.run.foretell --gbps 1.6 --out results/foretold.csv \
-      --config config/scenarios.yaml config/config.yaml config/experiments/gpu.yaml config/experiments/gpu/documents.yaml
+    make foretell GBPS=1.6 CONFIG="config/experiments/gpu.yaml config/experiments/gpu/documents.yaml"
 
 GPU and model are those of `gpu` and `model`. A store of tier ssd is a device of `gbps`, one behind a shaped device that one, any other is
 memory; a pool keeps what that of the scenario's connector does (predict/played.py), and a gate decides as in a cell. A request and a hit take besides
@@ -23,7 +22,7 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..base.options import Files
+from ..base.options import Files, Positive
 from ..cells.cell import CellSpec
 from ..cells.samples import window_values
 from ..config.config import checked
@@ -47,7 +46,7 @@ from .configuration import merged
 START_S, WEIGHTS_S_PER_GB, JOB_S, LOAD_S, SINGLE_S = 40.0, 0.5, 15.0, 18.0, 0.7
 
 
-def main(*, config: Files, gbps: float, memory_gbps: float = MEMORY_GBPS, out: Path) -> None:
+def main(*, config: Files, gbps: Positive, memory_gbps: Positive = MEMORY_GBPS, out: Path) -> None:
     """Play every load of every scenario, with the first repeat's requests.
 
     Args:

@@ -106,7 +106,7 @@ def require_gpu(config: Mapping[str, Any]) -> None:
     if config["engine"] == "vllm" and config["vllm"]["device"] == "cuda" and not has_gpu():
         raise UserError(
             "config: vllm.device: cuda, and there is no NVIDIA GPU here; run the same command where there is one; "
-            "config/engine-cpu.yaml needs none, and docs/gpu.md foretells what one will measure"
+            "config/engine-cpu.yaml needs none, and `make foretell` tells what one will serve"
         )
 
 
