@@ -50,9 +50,9 @@ def planned_places(workflow: Any, config: dict[str, Any]) -> list[str]:
     folders = dict.fromkeys([*own, *(config["data_dir"] for _ in _planned(workflow, *_ON_DATA_DIR))])
     places = [where_files_go(folder, workflow.non_local_exec, bool(on_array(config))) for folder in folders]
     if not workflow.non_local_exec:
-        if cells := _cells(workflow):
+        if _planned(workflow, "measure_scenario", "search_settings"):
             require_gpu(config)
-        require_room(config, cells)
+        require_room(config, _cells(workflow))
         if _planned(workflow, "profile_layers"):
             memory_folder(Path(config["layers"]["memory_dir"]), 0)
     return places
