@@ -27,6 +27,20 @@ from .asked import Asked
 from .configuration import merged
 from .stages import Stages
 
+NEEDS = {
+    "pays": "point",
+    "latency": "single",
+    "tier_tradeoff": "cell",
+    "array": "cell",
+    "sharing": "cell",
+    "transport_medium": "cell",
+    "chunk": "cell",
+    "stores": "point",
+    "layers": "rung",
+    "cost": "cell",
+    "hit_rate": "cell",
+    "break_even": "point",
+}  # figures of a page, and the kind of records without which a run draws one that says so
 OF_AN_ENGINE, MOST = ("latency", "tier_tradeoff", "array", "sharing", "cost"), 3
 MEASURED = {
     "sweep/*/*.jsonl": "experiment",
@@ -64,7 +78,7 @@ def main(
         told: what is to be known about it.
         code: commits, where the records name none.
         compared: scenarios that are drawn together; all.
-        figures: those of its page; with a real engine the first three that were drawn of latency, tier_tradeoff, array, sharing and cost, else all.
+        figures: those of its page; with a real engine the first three that were drawn of latency, tier_tradeoff, array, sharing and cost, else all, of records that there are.
         answer: README's answer for real GPUs is of this run.
         out: new folder: results/reference/MACHINE/DATE.
     """
@@ -82,7 +96,7 @@ def main(
         command=command,
         code=list(code) or commits_of(list(found.values())),
         told=" ".join(told.split()),
-        figures=list(figures) or figures_of(configuration, results),
+        figures=list(figures) or figures_of(configuration, results, list(found.values())),
         compared=list(compared),
         answer=answer,
         configuration=configuration | {"figures": settings, "scenarios": scenarios},
@@ -90,9 +104,12 @@ def main(
     write_run(out, about, list(found.values()), found)
 
 
-def figures_of(configuration: Mapping[str, Any], results: Path) -> list[str]:
-    """The figures that a page shows of those that a run drew."""
-    drawn = sorted(path.stem for path in results.glob("figures/*.png"))
+def figures_of(
+    configuration: Mapping[str, Any], results: Path, records: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """The figures that a page shows of those that a run drew, each of records that there are."""
+    kinds = {record["record"] for record in records}
+    drawn = sorted(path.stem for path in results.glob("figures/*.png") if NEEDS.get(path.stem) in kinds)
     if configuration.get("engine") != "vllm":
         return drawn
     return [name for name in OF_AN_ENGINE if name in drawn][:MOST]
