@@ -189,7 +189,7 @@ def test_a_real_engines_page_gets_three_figures_or_those_that_are_named(tmp_path
     ]
     (tmp_path / "figures" / "array.png").unlink()
     assert figures_of({"engine": "vllm"}, tmp_path, records) == ["latency", "tier_tradeoff", "cost"]
-    assert len(figures_of({"engine": "replay"}, tmp_path)) == 5
+    assert len(figures_of({"engine": "replay"}, tmp_path, records)) == 5
 
 
 def test_scenarios_behind_a_device_are_kept_with_what_was_put_behind_it(tmp_path):
