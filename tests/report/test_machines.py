@@ -96,7 +96,7 @@ def test_hardware_and_code_are_named_and_no_reason_to_refuse():
 
 
 OTHER, UNKNOWN = (
-    "They ran other code: what differs may be its doing.",
+    "They ran other code.",
     "Whether the same code ran is not known.",
 )
 

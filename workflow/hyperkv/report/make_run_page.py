@@ -259,7 +259,7 @@ def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table 
     if "cost" in run.about.figures:
         yield (
             "Cost",
-            "With the prices of `config/prices.yaml`; the GPU's are an H100 SXM's.",
+            "Prices: `config/prices.yaml`, of an H100 SXM.",
             rows.cost_rows(tables["cost"]),
         )
     if "stores" in tables:
