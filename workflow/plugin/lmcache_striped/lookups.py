@@ -40,7 +40,7 @@ class Lookups:
 
     def __init__(self, library: Path | None, late: Late):
         self._late = late
-        self._exists: Any = None
+        self._exists = None
         if library is not None:
             self._exists = function_of(library, "striped_exists")
             self._exists.argtypes = [ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(Time)]
@@ -65,30 +65,6 @@ class Lookups:
             for channel, lookups in work.items()
             if len(lookups) <= MOST_IN_FLIGHT and (descriptor := channel.lent()) is not None
         }
-        refused: Refusals = []
-        failures = []
-        left = {channel: lookups for channel, lookups in work.items() if channel not in stand}
-        for question, channel, found in self._asked(stand, work, deadline):
-            if question.status:
-                channel.close()
-            if question.status == _GONE:
-                left[channel] = work[channel]
-            elif question.status:
-                failures.append(failure(channel, question.status, question.said, Lookup.name))
-            else:
-                self._late.answered(channel, question.after_s)
-                said = question.said.decode(errors="replace")
-                for lookup, answer in zip(work[channel], found, strict=True):
-                    lookup.present = answer == 1
-                    refused += [(channel, lookup, said)] if answer == _REFUSED else []
-        if failures:
-            raise failures[0]
-        return refused + (by_threads(left, deadline) if left else [])
-
-    def _asked(
-        self, stand: Mapping[Channel, int], work: Work, deadline: Deadline
-    ) -> list[tuple[_Question, Channel, bytes]]:
-        """What each connection answered, a byte a lookup. stand: sockets of connections that are open."""
         questions = (_Question * len(stand))()
         answers = []
         for question, (channel, descriptor) in zip(questions, stand.items(), strict=True):
@@ -99,8 +75,23 @@ class Lookups:
         commands = COMMAND_BYTES * sum(len(work[channel]) for channel in stand)
         if self._exists(questions, len(stand), ctypes.byref(Time.left_of(deadline, commands))):
             raise MemoryError("of a lookup")
+        refused: Refusals = []
+        failures = []
+        left = {channel: lookups for channel, lookups in work.items() if channel not in stand}
+        for question, channel, found in zip(questions, stand, answers, strict=True):
+            if question.status:
+                channel.close()
+            if question.status == _GONE:
+                left[channel] = work[channel]
+            elif question.status:
+                failures.append(failure(channel, question.status, question.said, Lookup.name))
+            else:
+                self._late.answered(channel, question.after_s)
+                said = question.said.decode(errors="replace")
+                for lookup, answer in zip(work[channel], found.raw, strict=True):
+                    lookup.present = answer == 1
+                    refused += [(channel, lookup, said)] if answer == _REFUSED else []
+        if failures:
+            raise failures[0]
         deadline.moved(commands)
-        return [
-            (question, channel, found.raw)
-            for question, channel, found in zip(questions, stand, answers, strict=True)
-        ]
+        return refused + (by_threads(left, deadline) if left else [])
