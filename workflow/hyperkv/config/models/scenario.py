@@ -301,10 +301,10 @@ READ_BY = {
     if isinstance(mark, ReadBy)
 }
 OF_SEVERAL = ("shared", "routing")
-OF_ENGINE = ("save_connections", "bound_bytes", "serde")
+OF_VLLM = ("save_connections", "serde")
 ALONE = (
     *("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s"),
-    *(name for name in READ_BY if name not in (*OF_ENGINE, *OF_SEVERAL, "gate", "save")),
+    *(name for name in READ_BY if name not in (*OF_VLLM, *OF_SEVERAL, "bound_bytes", "gate", "save")),
 )
 
 
