@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import model_configs
+from tests import model_configs, workflow_helpers
 from tests.configs import (
     BASE,
     GPU,
@@ -485,6 +485,34 @@ def test_a_gate_is_in_a_sweeps_spec_alone_and_only_when_it_is_not_off():
     assert off == checked(with_striped(gate="off")) == checked(with_striped())
     for spec in (profile_spec(config, "striped"), sweep_spec(off, "striped")):
         assert "gate" not in json.loads(spec)["scenario"]
+
+
+_BOUNDED = {"tier": "dram", "store": "valkey", "connector": "striped_mp", "bound_bytes": "1 GiB"}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "config"),
+    [
+        ("striped", with_striped(bound_bytes="1 GiB")),
+        ("files", changed("scenarios.files.bound_bytes", "1 GiB")),
+        (
+            "valkey",
+            workflow_helpers.changed(
+                engine(),
+                {
+                    "scenarios.valkey": _BOUNDED,
+                    "scenarios.none.pair": "current",
+                    "experiment.scenarios": ["none", "valkey"],
+                },
+            ),
+        ),
+    ],
+    ids=["replay", "replay, files", "vllm"],
+)
+def test_every_engine_is_told_of_a_bound_and_a_store_by_itself_is_not(scenario, config):
+    full = checked(config)
+    assert json.loads(sweep_spec(full, scenario))["scenario"]["bound_bytes"] == 1 << 30
+    assert "bound_bytes" not in json.loads(profile_spec(full, scenario))["scenario"]
 
 
 def test_other_connectors_specs_do_not_know_of_stripes():

@@ -18,6 +18,7 @@ from workflow.hyperkv.machine.processes import free_port
 from workflow.hyperkv.stores.registry import make_store
 from workflow.plugin.lmcache_striped.bound import Bound
 from workflow.plugin.lmcache_striped.bounded import BoundedConnector
+from workflow.plugin.lmcache_striped.connector import StripedConnector
 from workflow.plugin.lmcache_striped.errors import StoreError
 from workflow.plugin.lmcache_striped.ledger import Ledger
 from workflow.plugin.lmcache_striped.order import Entry
@@ -257,6 +258,43 @@ def test_the_one_that_was_taken_over_lets_go_and_saves_nothing(store):
         assert not one.bound.mine
         assert ledger.present([key_of(1), key_of(2)]) == [True, False]
         ledger.close()
+
+
+def test_uses_of_what_another_keeps_are_not_remembered_without_end(store):
+    with opened(store.endpoints) as one:
+        put(one, 1)
+        ledger = Ledger(store.endpoints, 1, 10.0)
+        ledger.ask((b"SET", b"lmcache_striped:bound:0:head", b"HKB1|other|99||0|0||0|0"))
+        assert eventually(lambda: one.count_present([key_of(1)]) and not one.bound.mine)
+        before = one.bound._order.pending
+        for _ in range(10):
+            assert one.count_present([key_of(1)]) == 1
+            assert loaded(one, [1]) == [True]
+        assert one.bound._order.pending == before
+        ledger.close()
+
+
+def test_a_save_that_failed_is_not_counted_when_the_store_is_back(store, monkeypatch):
+    """Looking for what is not whole fails once as well, as it does while a server is away."""
+    with opened(store.endpoints) as one:
+        looked, look = [], one.bound._ledger.present
+
+        def present(keys):
+            looked.append(len(keys))
+            if len(looked) == 1:
+                raise StoreError("away")
+            return look(keys)
+
+        def fails(*_):
+            raise StoreError("away")
+
+        monkeypatch.setattr(one.bound._ledger, "present", present)
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(StripedConnector, "put", fails)
+            with pytest.raises(StoreError, match="away"):
+                put(one, 1)
+        assert eventually(lambda: held_of(one) == [])
+        assert len(looked) == 2
 
 
 def test_loads_and_lookups_go_on_while_chunks_go_and_no_byte_is_wrong(store):

@@ -610,3 +610,17 @@ def test_small_loads_that_were_far_off_are_no_reason_for_caution_with_large_ones
     for number in range(32):
         compared.loaded(6e-3, 1e-3) if number % 4 else compared.loaded(0.2, 0.21)
     assert compared.caution == pytest.approx(0.05, abs=0.01)
+
+
+def test_by_a_curve_that_does_not_rise_prompts_that_were_computed_together_tell_nothing():
+    gate, clock = gated(points=[[100, 0.05], [200, 0.05], [300, 0.05]])
+    gate.decide(keys_of("untold", 1), 1)
+    clock.now += 10.0
+    first, second = keys_of("first", 5), keys_of("second", 5)
+    assert gate.decide(first, 3).found == 3
+    load(gate, clock, first[:3], 1e9)
+    gate.decide(second, 0)
+    clock.now += 0.1
+    assert gate.saves(first[3:], 2 * CHUNK) == [False] * 2
+    assert gate.saves(second, 5 * CHUNK) == [False] * 5
+    assert gate.told.endswith("computing takes 1.00 times the curve's seconds")

@@ -1,10 +1,13 @@
 """What the gate is told from outside: a curve in a file, and an engine's metrics over HTTP."""
 
+import contextlib
+import itertools
 import json
 import os
 import socketserver
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -158,7 +161,80 @@ def test_metrics_that_do_not_answer_are_said_once_and_the_curve_is_read_all_the_
         feed.close()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "[[1050]]", "\udcff", "[[1050, 0]]"])
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+METRIC = b"vllm:num_requests_waiting "
+
+
+@contextmanager
+def answering(begin: bytes, *more: bytes) -> Iterator[str]:
+    """The address of a server that answers so, and goes on with `more` by turns, if any, until the other side or the test ends."""
+    ended = threading.Event()
+
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(1 << 16)
+            with contextlib.suppress(OSError):
+                self.request.sendall(begin)
+                for part in itertools.cycle(more):
+                    if ended.wait(0.1 if len(part) == 1 else 0):
+                        return
+                    self.request.sendall(part)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/metrics"
+        ended.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ([HEAD + METRIC + b"1e400\n"], "infinity"),
+        ([HEAD + METRIC + b"1-1\n"], "could not convert"),
+        ([HEAD + METRIC + b"NaN\n"], "has no vllm:num_requests_waiting"),
+        ([b"HTTP/1.1 500 no\r\n\r\n"], "HTTP Error 500"),
+        ([b"\x00\xff\r\n\r\n"], r"is not read: \x00"),
+        ([HEAD, b"x" * 65536], "more than 8 MiB"),
+        ([HEAD, b"x"], "the answer does not end"),
+    ],
+    ids=["infinite", "no number", "NaN", "500", "no HTTP", "endless", "slow"],
+)
+def test_metrics_that_are_none_are_said_in_a_line_and_the_curve_is_read_all_the_same(tmp_path, answer, words):
+    curve = tmp_path / "curve.json"
+    with answering(*answer) as metrics:
+        feed = fed(said := [], metrics=metrics, curve=curve)
+        try:
+            assert eventually(lambda: feed.looked_up() or [line for line in said if "gate_metrics" in line])
+            [line] = [line for line in said if "gate_metrics" in line]
+            assert words in line
+            assert line.isprintable()
+            curve.write_text(json.dumps([[1050, 0.5]]))
+            assert eventually(lambda: recompute_s(feed) is not None)
+        finally:
+            feed.close()
+
+
+def test_metrics_that_hang_do_not_keep_it_from_closing():
+    with answering(b"HTTP/1.1 200 OK\r\nA: ", b"x") as metrics:
+        feed = fed(metrics=metrics)
+        feed.looked_up()
+        closing = threading.Thread(target=feed.close, daemon=True)
+        closing.start()
+        closing.join(30)
+        assert not closing.is_alive()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", "[[1050]]", "\udcff", "[[1050, 0]]", "[[1050, NaN]]", "[[1e200, 1], [1e250, 2]]"),
+        pytest.param("[[1" + 400 * "0" + ", 1]]", id="long"),
+        pytest.param(100_000 * "[", id="deep"),
+    ],
+)
 def test_a_curve_that_is_none_is_said_and_everything_is_found(tmp_path, text):
     curve = tmp_path / "curve.json"
     curve.write_bytes(text.encode(errors="surrogateescape"))
@@ -185,6 +261,8 @@ def test_off_has_none_and_without_a_chunks_tokens_there_is_none():
         ({"p.gate_chunk_tokens": "many"}, "p.gate_chunk_tokens: 'many' is wrong"),
         ({"p.gate_chunk_tokens": 0}, "p.gate_chunk_tokens: 0 is wrong"),
         ({"p.gate_slo_s": 0}, "p.gate_slo_s: 0 is wrong; it must be seconds above 0"),
+        ({"p.gate_slo_s": float("inf")}, "p.gate_slo_s: inf is wrong"),
+        ({"p.gate_chunk_tokens": "²"}, "p.gate_chunk_tokens: '²' is wrong"),
         ({"p.gate_slo_s": "soon"}, "p.gate_slo_s: 'soon' is wrong"),
         ({"p.load_queue_bytes": 5}, "p.load_queue_bytes is not a key any more; gate, ttft or throughput"),
     ],

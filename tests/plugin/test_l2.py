@@ -16,6 +16,7 @@ from workflow.hyperkv.stores.base import Store
 from workflow.hyperkv.stores.registry import make_store
 from workflow.plugin.lmcache_striped.cache import StripedCache
 from workflow.plugin.lmcache_striped.cache_settings import CacheSettings
+from workflow.plugin.lmcache_striped.connector import StripedConnector
 from workflow.plugin.lmcache_striped.deadline import Endpoint
 from workflow.plugin.lmcache_striped.gate_counts import told_by
 from workflow.plugin.lmcache_striped.gate_settings import NO_GATE, GateSettings
@@ -148,6 +149,35 @@ def test_what_lmcache_deletes_is_gone_with_all_its_stripes(store, bound_bytes):
         assert [found[number][2] for number in looking] == [[True], [False]]
         left = {bytes(key) for key in client.scan_iter("deleted-*")}
         assert left == {stripe_key(keys[1].encode(), index) for index in range(5)}
+        client.flushall()
+
+
+def test_lookups_do_not_wait_for_a_deletion_that_waits_for_a_save(store, monkeypatch):
+    keys = [f"beside-{number}" for number in range(3)]
+    under_way, goes_on, put = threading.Event(), threading.Event(), StripedConnector.put
+
+    def slow(connector, *stripes):
+        under_way.set()
+        assert goes_on.wait(10)
+        put(connector, *stripes)
+
+    with opened(store.endpoints, bound_bytes=1 << 20) as one:
+        assert one.cache.bound.wait(10)
+        completed(one, one.submit_batch_set(keys[:2], chunks(2, 1)))
+        monkeypatch.setattr(StripedConnector, "put", slow)
+        saving = one.submit_batch_set(keys[2:], chunks(1, 2))
+        assert under_way.wait(10)
+        before = one.submit_batch_exists(keys[:2])
+        deleting = one.submit_batch_delete(keys[1:2])
+        looking = one.submit_batch_exists(keys[:2]), one.submit_batch_exists(keys[1:2])
+        found = completed(one, before, *looking)
+        assert [found[number][2] for number in (before, *looking)] == [[True, True], [True, False], [False]]
+        goes_on.set()
+        done = completed(one, deleting, saving)
+        assert (done[deleting][2], done[saving][0]) == ([True], True)
+        again = one.submit_batch_exists(keys[:2])
+        assert completed(one, again)[again][2] == [True, False]
+    with store.client(5.0) as client:
         client.flushall()
 
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from workflow.hyperkv.records.evidence import Evidence, excess, judge, mixed_in, shape_evidence
-from workflow.plugin.lmcache_striped.shape import Moved
+from workflow.plugin.lmcache_striped.shape import Device, Moved
 
 GOOD = {
     "queried_tokens": 100,
@@ -138,12 +138,23 @@ def test_a_key_that_an_engine_leaves_out_or_misspells_is_an_error():
 
 def test_what_a_connector_counted_is_evidence():
     counts = {"read": Moved(2 * 10**9, stated_s=1.96, took_s=2, store_s=0.5), "write": Moved()}
-    found = shape_evidence(counts, True)
+    found = shape_evidence(counts, Device(read_gbps=1.0))
     assert found == {
         "store_read_gbps": 4,
         "shaped_read_gbps": 1,
         "shaped_read_share": 0.98,
         **dict.fromkeys(("store_write_gbps", "shaped_write_gbps", "shaped_write_share")),
     }
-    assert shape_evidence(counts, False) == dict.fromkeys(found) | {"store_read_gbps": 4}
-    assert set(shape_evidence(None, False).values()) == {None}
+    assert shape_evidence(counts, Device()) == dict.fromkeys(found) | {"store_read_gbps": 4}
+    assert set(shape_evidence(None, Device(read_gbps=1.0)).values()) == {None}
+
+
+def test_a_way_without_stated_gbps_is_as_fast_as_the_store_and_no_reason():
+    """A latency alone, which is a small part of what the store takes."""
+    counts = {way: Moved(10**9, stated_s=0.01, took_s=2, store_s=2) for way in ("read", "write")}
+    for device, held in ((Device(read_gbps=1.0, latency_us=80), "read"), (Device(latency_us=80), None)):
+        found = shape_evidence(counts, device)
+        assert [way for way in ("read", "write") if found[f"shaped_{way}_share"] is not None] == [
+            way for way in ("read", "write") if way == held
+        ]
+        assert (found["store_write_gbps"], found["shaped_write_gbps"]) == (0.5, 0.5)

@@ -167,6 +167,16 @@ def test_the_verdict_in_words(real, ttft, words):
     assert "valkey, 2 clients: " in text
 
 
+def test_without_a_valid_cell_of_recompute_nothing_is_said_to_be_later(real):
+    found = records(real)
+    for record in found:
+        if record["scenario"] == "none":
+            record |= {"valid": False, "reasons": ["a reason"]}
+    text = " ".join(array_text(table_of(found)).split())
+    assert "first tokens are not compared with recompute's, of which no valid cell is there" in text
+    assert "later" not in text
+
+
 def test_its_command_writes_table_and_text(tmp_path, real):
     found = records(real)
     write_as_a_stage(tmp_path / "cells.jsonl", found)

@@ -132,6 +132,7 @@ def with_memory(monkeypatch, available: int) -> None:
         ({"store": "dram", "dram_pool_bytes": 500}, 0, 500, "set a lower dram_pool_bytes"),
         ({"store": "valkey", "capacity_bytes": 300}, 0, 300, "set a lower capacity_bytes"),
         ({"store": "valkey", "capacity_bytes": None}, 0, 1000, "set a lower capacity_bytes"),
+        ({"store": "valkey", "bound_bytes": 300}, 0, 330, "set a lower bound_bytes"),
         (
             {"store": "valkey", "capacity_bytes": 300, "dram_pool_bytes": 200},
             0,

@@ -293,15 +293,20 @@ def check_room(cell: CellSpec, saved_bytes: int, buffer_bytes: int = 0) -> None:
     elsewhere = bool(scenario.get("place"))
     needed = cell.engines * max(scenario["dram_pool_bytes"] or 0, buffer_bytes)
     keys = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes" if buffer_bytes else ""
-    in_ram = store_class(scenario["store"]).bound_key == "capacity_bytes"
-    if in_ram and not elsewhere and not _on_disk(scenario):
-        kept = min(saved_bytes, scenario["capacity_bytes"] or saved_bytes)
+    if (
+        store_class(scenario["store"]).bound_key == "capacity_bytes"
+        and not elsewhere
+        and not _on_disk(scenario)
+    ):
+        kept, key = min(saved_bytes, scenario["capacity_bytes"] or saved_bytes), "capacity_bytes"
+        if (bound := scenario.get("bound_bytes")) is not None:
+            kept, key = min(saved_bytes, int(bound * _BOUND_FACTOR)), "bound_bytes"
         if cell.elsewhere is not None:
             there = f"in memory of node {cell.elsewhere.node.name}"
-            _refuse(cell, kept, cell.elsewhere.available_bytes, there, _LOWER.format("capacity_bytes"))
+            _refuse(cell, kept, cell.elsewhere.available_bytes, there, _LOWER.format(key))
         else:
             needed += kept
-            keys = "capacity_bytes" + (f" or {keys}" if keys else "")
+            keys = key + (f" or {keys}" if keys else "")
     _refuse(cell, needed, psutil.virtual_memory().available, "in memory", _LOWER.format(keys))
 
 

@@ -25,7 +25,7 @@ from .models.array import BASELINE
 from .models.cost import Prices
 from .models.engines import INSTALLED, PAIRS, PROMPTS, REPLAY
 from .models.predict import CHUNK_TOKENS, PROMPT_TOKENS, SEEDS
-from .models.scenario import ALONE, OF_ENGINE, told
+from .models.scenario import ALONE, OF_VLLM, told
 from .scenarios import loads_of, selected
 from .schema import rules_at, unit_of
 
@@ -39,7 +39,7 @@ RECOMMEND = {"port": 6666, "engine_port": 8000}
 def sweep_spec(config: Mapping[str, Any], scenario: str) -> str:
     """JSON of everything that measuring one scenario depends on, and nothing else."""
     experiment = config["experiment"]
-    other = () if config["engine"] == "vllm" else ("vllm", "lmcache", "pair", *OF_ENGINE)
+    other = () if config["engine"] == "vllm" else ("vllm", "lmcache", "pair", *OF_VLLM)
     left_out = {"loads", "family", "behind", *other}
     own = told(config["scenarios"][scenario])
     own = {key: value for key, value in own.items() if key not in left_out}

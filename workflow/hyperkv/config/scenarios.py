@@ -87,8 +87,11 @@ def behind_devices(
         for gbps in array["gbps"]:
             for latency_us in array["latency_us"] or [own.get("latency_us")]:
                 device = {"read_gbps": gbps, "latency_us": latency_us or None}
-                words = f"-{gbps:g}gbps" + (f"-{latency_us:g}us" if array["latency_us"] else "")
-                found[name + words.replace(".", "_")] = {
+                words = f"-{gbps:.12g}gbps" + (f"-{latency_us:.12g}us" if array["latency_us"] else "")
+                behind = name + words.replace(".", "_")
+                if behind in found or behind in scenarios:
+                    raise UserError(f"{where}: two scenarios would be called {behind}; leave one out")
+                found[behind] = {
                     **scenario,
                     "shape": {**own, **device},
                     "behind": name,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from ...plugin.lmcache_striped.shape import HELD, Moved
+from ...plugin.lmcache_striped.shape import HELD, Device, Moved
 from .kinds.record import Bytes, Chunks, Gbps, Joules, Part, Requests, Seconds, Share, Tokens, Unit
 
 _EXCESS = 1.5
@@ -85,7 +85,7 @@ class Evidence(Part):
     shaped_read_gbps: Gbps | None
     """Scenario key shape: bytes loaded over the time that it took, held back by the stated device."""
     shaped_read_share: Share | None
-    """That over what the stated device gives of these loads; more than 3 % from 1, and the cell is invalid."""
+    """That over what the stated device gives of these loads; more than 3 % from 1, and the cell is invalid. Empty without read_gbps."""
     shaped_write_gbps: Gbps | None
     """As shaped_read_gbps of what was saved."""
     shaped_write_share: Share | None
@@ -143,15 +143,16 @@ class Evidence(Part):
         return cls(**dict.fromkeys(cls.model_fields))
 
 
-def shape_evidence(counts: Mapping[str, Moved] | None, stated: bool) -> dict[str, float | None]:
-    """The evidence of a connector's calls. counts: by way, None where nobody counts them. stated: whether a device was."""
+def shape_evidence(counts: Mapping[str, Moved] | None, device: Device) -> dict[str, float | None]:
+    """The evidence of a connector's calls. counts: by way, None where nobody counts them. device: what was stated; a way without GB/s
+    moves as many as the store has, so that there is nothing to hold them against."""
     found: dict[str, float | None] = {}
     for way in ("read", "write"):
         moved = Moved() if counts is None else counts.get(way, Moved())
         found |= {
             f"store_{way}_gbps": moved.store_gbps,
-            f"shaped_{way}_gbps": moved.gbps if stated and moved.share else None,
-            f"shaped_{way}_share": moved.share if stated else None,
+            f"shaped_{way}_gbps": moved.gbps if device.is_stated and moved.share else None,
+            f"shaped_{way}_share": moved.share if getattr(device, f"{way}_gbps") else None,
         }
     return found
 

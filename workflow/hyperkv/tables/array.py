@@ -105,9 +105,9 @@ def _verdict(row: Mapping[str, Any]) -> str | None:
 
 def _with_break_even(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The table with where each curve of valid points crosses recompute, and where it is predicted to."""
-    shaped = table[table["role"] == "shaped"]
+    shaped, valid = table[table["role"] == "shaped"], table["valid_repeats"] > 0
     for (_, _, load), curve in shaped.groupby(CURVE, dropna=False):
-        recompute = table[(table["role"] == "recompute") & (table["load"] == load)]
+        recompute = table[(table["role"] == "recompute") & (table["load"] == load) & valid]
         good = curve[curve["valid_repeats"] > 0].sort_values("read_gbps")
         for name, (column, lower_is_better) in GAINS.items():
             if recompute.empty:

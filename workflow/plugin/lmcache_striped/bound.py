@@ -120,17 +120,20 @@ class Bound:
     # Uses
 
     def looked_for(self, keys: Sequence[bytes], found: int) -> None:
-        """A lookup of a prompt's chunks has found the leading ones. What is saved of the others later is a use of all before it."""
+        """A lookup of a prompt's chunks has found the leading ones. What is saved of the others later is a use of all before it. Where
+        another instance keeps the bound nobody would log a use."""
         with self._lock:
-            for key in reversed(keys[:found]):
+            for key in reversed(keys[:found]) if self.mine else ():
                 self._order.use(key)
             self._prompts.looked_for(keys, found)
 
     def loaded(self, keys: Sequence[bytes], sizes: Sequence[int], found: Sequence[bool]) -> None:
         """Chunks were loaded, or not: a chunk that is there and was not counted is."""
+        if not self.mine:
+            return
         with self._lock:
             for key, size, there in reversed(list(zip(keys, sizes, found, strict=True))):
-                if there and key not in self._order and self._mine.is_set():
+                if there and key not in self._order:
                     self._order.save(key, size, self._stripes(size))
                 elif there:
                     self._order.use(key)
@@ -266,8 +269,8 @@ class Bound:
             try:
                 self._append()
                 if self._unsure:
-                    self._unsure = False
                     self._delete_what_is_not_whole()
+                    self._unsure = False
                 self._delete_what_did_not_load()
             finally:
                 self._work.release()

@@ -134,9 +134,9 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
     for name, value in given.items():
         try:
             given[name] = float(value) if name.endswith("_s") else int(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             given[name] = 0
-        if given[name] <= 0:
+        if not 0 < given[name] < float("inf"):
             raise UserError(f"{prefix}.{name}: {value!r} is wrong; it must be a number above 0")
     dirs = tuple(
         Path(word.strip()) for word in str(values.get(f"{prefix}.dirs") or "").split(",") if word.strip()

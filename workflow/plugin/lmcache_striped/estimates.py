@@ -10,6 +10,7 @@ import numpy as np
 from .errors import UserError
 
 _LEAST_S = 1e-9
+_MOST = 1e12  # tokens or seconds
 _KEPT = 0.9  # of an observation's weight, with every further one
 _SURPRISE = 1.3  # how far from what was predicted an observation may be before it moves all that was learned
 _BELIEVED = 0.7  # how much of such a surprise, as a power
@@ -65,16 +66,18 @@ class Curve:
     points: (tokens, seconds) of whole prompts. Between them c is interpolated, before and behind them it is
     c0 + c1 * new + c2 * new^2 / 2, fitted to them with relative errors and no negative part. Where several take as long as the shortest,
     as a step takes some seconds however few tokens it has, these tell nothing of a token and are left out of the fit. Raises UserError
-    when there is no point, or one that is no pair of numbers above 0.
+    when there is no point, or one that is no pair of numbers above 0 and below _MOST.
     """
 
     def __init__(self, points: Sequence[Sequence[float]]):
         try:
             pairs = sorted({float(tokens): float(seconds) for tokens, seconds in points}.items())
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"a curve is a list of pairs, tokens and seconds: {error}") from error
-        if not pairs or not all(np.isfinite(pair).all() and min(pair) > 0 for pair in pairs):
-            raise UserError("a curve has at least one pair, of tokens and seconds, all of them above 0")
+        if not pairs or not all(0 < value < _MOST for pair in pairs for value in pair):
+            raise UserError(
+                "a curve has at least one pair, of tokens and seconds, all of them above 0 and below 10^12"
+            )
         tokens, seconds = (np.array(column) for column in zip(*pairs, strict=True))
         telling = seconds > _LONGER * seconds.min()
         if telling.sum() in (0, len(seconds) - 1):

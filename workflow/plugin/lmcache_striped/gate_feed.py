@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from .cache_settings import CacheSettings
-from .errors import UserError
+from .errors import UserError, printable
 from .gate import OFF, Gate
 from .gate_settings import warm_bytes
 from .store_work import Load
@@ -20,6 +20,7 @@ from .threads import refused
 
 EVERY_S = 0.25
 _MOST_SHARE = 0.03  # of the time, for answers of the engine's metrics, which hold up its other answers
+_MOST_BYTES = 8 << 20  # of such an answer; vLLM's has some 100 KiB
 _QUIET_S = 2.0
 _TIMEOUT_S = 1.0
 _REQUESTS = re.compile(rb"^vllm:num_requests_(waiting|running)(?:\{[^}]*\})? ([0-9.e+-]+)", re.MULTILINE)
@@ -97,9 +98,9 @@ class GateFeed:
             self.gate.load_ends(waiting, all(found))
 
     def close(self) -> None:
-        """End the thread; twice is once."""
+        """End the thread, as soon as metrics do not keep it; twice is once."""
         self._closed.set()
-        self._thread.join()
+        self._thread.join(3 * _TIMEOUT_S)
 
     def _work(self) -> None:
         while not self._closed.wait(EVERY_S):
@@ -122,24 +123,39 @@ class GateFeed:
         except FileNotFoundError:
             if self._lookup_s > float("-inf"):
                 self._say(f"gate_curve: {self._curve} is not there")
-        except (OSError, ValueError, UserError) as error:
+        except (OSError, ValueError, RecursionError, UserError) as error:
             self._say(f"gate_curve: {self._curve} is not read: {error}")
 
     def _read_metrics(self, address: str) -> None:
         try:
             with _WITHOUT_PROXY.open(address, timeout=_TIMEOUT_S) as answer:
-                found = _REQUESTS.findall(answer.read())
-        except (OSError, ValueError, http.client.HTTPException) as error:
+                found = _REQUESTS.findall(_page(answer))
+            waiting, running = (
+                [round(float(count)) for state, count in found if state == word] for word in _STATES
+            )
+        except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
             self._say(f"gate_metrics: {address} is not read: {error}")
             return
-        waiting, running = ([float(count) for state, count in found if state == word] for word in _STATES)
-        self.gate.engine_runs(round(sum(running)))
+        self.gate.engine_runs(sum(running))
         if waiting:
-            self.gate.engine_waits(round(sum(waiting)))
+            self.gate.engine_waits(sum(waiting))
         else:
             self._say(f"gate_metrics: {address} has no vllm:num_requests_waiting")
 
     def _say(self, line: str) -> None:
+        line = printable(line)
         if line not in self._warned and len(self._warned) < 100:
             self._warned.add(line)
             self._warn(line)
+
+
+def _page(answer: http.client.HTTPResponse) -> bytes:
+    """What is answered, in all within _TIMEOUT_S once it has begun. Raises TimeoutError, ValueError when it is too long."""
+    page, end_s = bytearray(), time.monotonic() + _TIMEOUT_S
+    while part := answer.read1(1 << 16):
+        page += part
+        if time.monotonic() > end_s:
+            raise TimeoutError("the answer does not end")
+        if len(page) > _MOST_BYTES:
+            raise ValueError(f"the answer has more than {_MOST_BYTES >> 20} MiB")
+    return bytes(page)

@@ -41,13 +41,13 @@ def gate_from(values: Mapping[str, Any], prefix: str) -> GateSettings:
     objective = objective or OFF
     if objective not in OBJECTIVES:
         raise UserError(f"{prefix}.gate: {objective!r} is wrong; allowed are {', '.join(OBJECTIVES)}")
-    if tokens is not None and (not str(tokens).isdigit() or int(tokens) == 0):
+    if tokens is not None and (not str(tokens).isdecimal() or int(tokens) == 0):
         raise UserError(f"{prefix}.gate_chunk_tokens: {tokens!r} is wrong; it must be a whole number above 0")
     try:
         slo_s = None if slo_s is None else float(slo_s)
     except (TypeError, ValueError):
         slo_s = 0.0
-    if slo_s is not None and not slo_s > 0:
+    if slo_s is not None and not 0 < slo_s < float("inf"):
         raise UserError(
             f"{prefix}.gate_slo_s: {values[f'{prefix}.gate_slo_s']!r} is wrong; it must be seconds above 0"
         )

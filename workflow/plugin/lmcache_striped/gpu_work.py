@@ -245,6 +245,8 @@ class GpuWork:
             self._extra_s = least_s * chunks / (chunks + _TELLING)
 
     def _learn_pace(self, predicted_s: float, took_s: float) -> None:
+        if predicted_s <= 0:  # by a flat curve tokens beside others take no time, and so tell nothing
+            return
         count, predicted, took = (
             _KEPT * old + new for old, new in zip(self._sums, (1.0, predicted_s, took_s), strict=True)
         )

@@ -15,6 +15,7 @@ import functools
 import itertools
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -39,7 +40,7 @@ class StripedL2:
     """A StripedCache under LMCache's interface. Closes it in the end. Safe to use from several threads.
 
     warn: is told in a line when saves are dropped; note, what the gate decided; the cache's own `report`, when a lookup or a load
-    failed in a way that the cache does not know. Lookups and deletions have a thread of their own, and every load that goes on at once; a
+    failed in a way that the cache does not know. Lookups have a thread of their own, deletions have, and every load that goes on at once; a
     lookup finds leading chunks only, which is what a prefix cache asks for, and of these what the gate finds worth loading (gate.py), besides
     those that LMCache's own pool has. Raises UserError.
     """
@@ -60,7 +61,9 @@ class StripedL2:
         self._lock = threading.Lock()
         self._completed: list[Completion] = []
         self._asked: list[tuple[int, Columns]] | None = None  # lookups that wait for their turn
+        self._going: Counter[str] = Counter()  # keys that are being deleted
         self._lookups = started(1, "striped-lookups")
+        self._deletions = started(1, "striped-deletions")
         self._loads = started(cache.settings.loads_at_once, "striped-loads")
         self._descriptor: int | None = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
@@ -88,7 +91,9 @@ class StripedL2:
         with self._lock:
             if self._asked is asked:
                 self._asked = None
-        names = [[name.encode() for column in columns.names for name in column] for _, columns in asked]
+            is_kept = set(self._going).isdisjoint
+        kept = (itertools.takewhile(is_kept, columns.names) for _, columns in asked)
+        names = [[name.encode() for column in leading for name in column] for leading in kept]
         counts = functools.cache(lambda: tuple(self.cache.count_present_of_each(names)))
         for place, (number, columns) in enumerate(asked):
             self._end(number, functools.partial(self._worth, columns, counts, place))
@@ -161,10 +166,26 @@ class StripedL2:
         return number
 
     def submit_batch_delete(self, keys: Sequence[str]) -> int:
-        """Delete chunks; found are those that were there. Lookups that come later find none of them."""
+        """Delete chunks; found are those that were there. Lookups that come later find none of them, and do not wait for it: with a bound
+        a deletion has its turn when the save under way has ended."""
+        number = next(self._numbers)
         with self._lock:
             self._asked = None
-        return self._submit(self._lookups, lambda: self.cache.delete(_names(keys)))
+        self._lookups.submit(self._begin_deleting, number, keys)
+        return number
+
+    def _begin_deleting(self, number: int, keys: Sequence[str]) -> None:
+        """When the lookups that came before have been answered."""
+        with self._lock:
+            self._going.update(keys)
+        self._deletions.submit(self._end, number, functools.partial(self._delete, keys))
+
+    def _delete(self, keys: Sequence[str]) -> list[bool]:
+        try:
+            return self.cache.delete(_names(keys))
+        finally:
+            with self._lock:
+                self._going -= Counter(keys)
 
     def _were_left(self, keys: Sequence[str], buffers: Sequence[memoryview]) -> list[bool]:
         """Of each key whether a lookup left its chunk, so that it is there already."""
@@ -187,7 +208,7 @@ class StripedL2:
 
     def close(self) -> None:
         """End the lookups, loads and saves under way and close every connection; twice is once."""
-        for threads in (self._lookups, self._loads):
+        for threads in (self._lookups, self._deletions, self._loads):
             threads.shutdown(cancel_futures=True)
         if self._feed is not None:
             self._feed.close()

@@ -55,7 +55,7 @@ def device_from(values: Mapping[str, Any], prefix: str) -> Device:
             continue
         try:
             found[field.name] = int(value) if field.name == "queue_depth" else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             found[field.name] = 0
         if not 0 < found[field.name] < float("inf"):
             raise UserError(f"{key}: {value!r} is wrong; it must be a number above 0")

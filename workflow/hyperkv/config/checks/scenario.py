@@ -68,11 +68,31 @@ def check_names(config: Mapping[str, Any]) -> None:
                 )
     baseline = config["figures"]["baseline"]
     measured = selected(config, config["experiment"]["scenarios"])
+    _check_devices(config, measured)
     if baseline is not None and baseline not in measured:
         raise UserError(
             f"config: figures.baseline: {baseline!r} is not among the experiment's scenarios; choose one of "
             f"{', '.join(measured)}, or null"
         )
+
+
+def _check_devices(config: Mapping[str, Any], measured: list[str]) -> None:
+    """That what is to be behind devices is measured there, and that a device holds something back."""
+    scenarios = config["scenarios"]
+    bases = [scenarios[name]["behind"] for name in measured if "behind" in scenarios[name]]
+    swept = {*bases, *(scenarios[base]["family"] for base in bases)}
+    for name in config["experiment"]["array"]["scenarios"]:
+        if name not in swept:
+            raise UserError(
+                f"config: experiment.array.scenarios: {name} is not among experiment.scenarios, so that it is not measured behind a device; "
+                "name it there, or leave it out"
+            )
+    for name in measured:
+        shape = scenarios[name]["shape"]
+        if shape and name not in bases and [key for key, value in shape.items() if value] == ["queue_depth"]:
+            raise UserError(
+                f"config: scenarios.{scenarios[name]['family']}.shape.queue_depth: alone it holds nothing back; set latency_us, or leave it out"
+            )
 
 
 def check_figures(config: Mapping[str, Any], measured: list[Mapping[str, Any]]) -> None:
@@ -138,6 +158,11 @@ def check_bound(scenario: Mapping[str, Any], config: Mapping[str, Any]) -> None:
             f"{where}.bound_bytes: a compaction of Kvrocks reads every value, unless it is compiled with patch {BY_KEYS_PATCH}; set "
             f"patched: true, and have kvrocks.patches name {BY_KEYS_PATCH}"
         )
+    if scenario["capacity_bytes"] is not None:
+        raise UserError(
+            f"{where}.capacity_bytes: the least recently used chunks go past bound_bytes, and a server that evicts by itself would take "
+            "their order, too; leave one of them out"
+        )
     patches = config["kvrocks"]["patches"]
     if store == "kvrocks" and config["kvrocks"]["source"] != "binary" and BY_KEYS_PATCH not in patches:
         raise UserError(
@@ -189,7 +214,9 @@ def check_store(scenario: Mapping[str, Any]) -> None:
     """That a scenario has what its store and connector need, and nothing that only others read."""
     tier, where = scenario["tier"], f"config: scenarios.{scenario['family']}"
     if tier == "none":
-        for key in unread({**scenario, "connector": None}) or (["place"] if scenario["place"] else []):
+        for key in unread({**scenario, "connector": None}) or [
+            key for key in ("place", "shape") if scenario[key]
+        ]:
             raise UserError(f"{where}.{key}: tier none loads and saves nothing; leave it out")
         return
     for key in ("store", "connector"):

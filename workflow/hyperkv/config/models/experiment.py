@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, WrapValidator
 
 from .texts import Key, Name
-from .values import Count, NotNegative, Number, OrNull, Positive, Section, Several, Whole, key, section
+from .values import Count, Gbps, Number, OrNull, Positive, Section, Several, Whole, as_it_is, key, section
 
 Names = Several[Name]
+_Latency = Annotated[float, Field(ge=0, le=1_000_000), WrapValidator(as_it_is)]
 
 
 class Slo(Section):
@@ -27,9 +28,9 @@ class Devices(Section):
 
     scenarios: Names = key([])
     """Names among `scenarios`; each becomes NAME and one NAME-2gbps per device. The other keys of its own shape stay."""
-    gbps: Several[Positive] = key([], unit="10^9 bytes/s")
+    gbps: Several[Gbps] = key([], unit="10^9 bytes/s")
     """GB/s of the devices, for loads; saves are as the scenario's own shape has them."""
-    latency_us: Several[NotNegative] = key([], unit="us")
+    latency_us: Several[_Latency] = key([], unit="us")
     """Latencies of the devices, each with each of gbps and named NAME-2gbps-80us; empty for that of the scenario's own shape."""
 
 

@@ -21,6 +21,7 @@ from .values import (
     Boolean,
     Connections,
     Count,
+    Gbps,
     OrNull,
     Positive,
     Section,
@@ -49,7 +50,6 @@ GateWord = Annotated[
 ]  # off without quotes is false to YAML
 KvDtype = Literal["auto", "bfloat16", "float16", "float32", "fp8"]
 Chunk = Count | Annotated[Several[Count], Field(min_length=1)]
-Gbps = Annotated[float, Field(ge=0.01), WrapValidator(as_it_is)]
 Latency = Annotated[float, Field(gt=0, le=1_000_000), WrapValidator(as_it_is)]
 WITH_SOCKETS = ("resp", *STRIPED)
 
@@ -301,10 +301,10 @@ READ_BY = {
     if isinstance(mark, ReadBy)
 }
 OF_SEVERAL = ("shared", "routing")
-OF_ENGINE = ("save_connections", "bound_bytes", "serde")
+OF_VLLM = ("save_connections", "serde")
 ALONE = (
     *("tier", "store", "connector", "settings", "environment", "ignored_settings", "port", "timeout_s"),
-    *(name for name in READ_BY if name not in (*OF_ENGINE, *OF_SEVERAL, "gate", "save")),
+    *(name for name in READ_BY if name not in (*OF_VLLM, *OF_SEVERAL, "bound_bytes", "gate", "save")),
 )
 
 

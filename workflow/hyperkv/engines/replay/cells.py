@@ -12,6 +12,7 @@ from typing import Any
 from ....plugin.lmcache_striped.file_counts import FileCounts
 from ....plugin.lmcache_striped.gate import Gate
 from ....plugin.lmcache_striped.gate_settings import warm_bytes
+from ....plugin.lmcache_striped.shape import Device
 from ...base.errors import UserError
 from ...cells.cell import CellSpec, StoreWindow, frame, gate_evidence
 from ...cells.samples import window_values
@@ -157,9 +158,9 @@ def _file_counts(tiers: Sequence[Tier]) -> FileCounts | None:
 def _shape(tiers: Sequence[Tier]) -> dict[str, float | None]:
     """What the store's connector counted of its calls, and how far they were held to a shaped device."""
     if not tiers:
-        return shape_evidence(None, False)
+        return shape_evidence(None, Device())
     shape = tiers[-1].connector.shape
-    return shape_evidence(shape.counts, shape.device.is_stated)
+    return shape_evidence(shape.counts, shape.device)
 
 
 def _connector_notes(each: Sequence[Sequence[Tier]]) -> list[str]:

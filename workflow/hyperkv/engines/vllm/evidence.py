@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ....plugin.lmcache_striped.shape import Device
 from ...cells.cell import CellSpec, StoreWindow, gate_evidence
 from ...cells.samples import Sample
 from ...connectors.gated import curve_in
@@ -68,7 +69,7 @@ def evidence_of(
         retrieved_tokens=log.retrieved_tokens if in_process(cell) else None,
         saved_bytes=_saved_bytes(cell, counted, log),
         **by_store,
-        **shape_evidence(log.shape, log.shape is not None),
+        **shape_evidence(log.shape, Device(**(cell.scenario.get("shape") or {}))),
         corrupt_chunks=None,
         damaged_chunks=None,
         dropped_chunks=log.dropped_chunks + _lost_chunks(cell, counted),

@@ -31,11 +31,13 @@ def verdict(curve: pd.DataFrame) -> str:
     )
     if good.empty:
         return f"{who}: no device was held; the table says why."
-    gains = good.sort_values("read_gbps")["ttft_gain"]
+    gains = good["ttft_gain"].dropna()
     low, high = good["read_gbps"].min(), good["read_gbps"].max()
     if pd.notna(found := first["break_even_ttft_gbps"]):
         told = f"first tokens come earlier than by recompute from {found:.2g} GB/s on"
-    elif gains.notna().any() and (gains.dropna() > 1).all():
+    elif gains.empty:
+        told = "first tokens are not compared with recompute's, of which no valid cell is there"
+    elif (gains >= 1).all():
         told = f"first tokens come earlier than by recompute from {low:g} GB/s on, the slowest device"
     else:
         told = f"first tokens come later than by recompute up to {high:g} GB/s, the fastest device"
