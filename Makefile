@@ -58,7 +58,7 @@ OPTIONS = $(SHARED_BUILDS) --cores all --keep-going --scheduler greedy $(QUIET) 
 # A profile says what runs at once and where, and is not to be told by this machine's cores.
 RUN_OPTIONS = $(if $(PROFILE),$(SHARED_BUILDS) --workflow-profile $(call quoted,$(PROFILE)) $(QUIET) $(CONFIGFILES),$(OPTIONS))
 
-.PHONY: help run stores layers tune array ladder pairs bits decide kvrocks kvrocks-patched kvrocks-deps pack test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
+.PHONY: help run foretell stores layers tune array ladder pairs bits decide kvrocks kvrocks-patched kvrocks-deps pack test test-engine test-array test-report test-slurm soak report bench regret keep docs site lint clean
 
 help:
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -71,6 +71,10 @@ run: .venv/installed ## everything in config/config.yaml, or CONFIG=FILE on top 
 	@$(SNAKEMAKE) $(RUN_OPTIONS)
 	@$(call own_make,results/report.html,$(CONFIG))
 	@cat results/answer.txt
+
+foretell: .venv/installed ## what CONFIG's GPU will serve and how long measuring takes, without one; GBPS=1.6, of the disk
+	@$(ACTIVATE) python -m workflow.hyperkv.run.foretell --gbps $(call one_word,$(or $(GBPS),$(error GBPS=1.6 is the disk, 10^9 bytes/s))) \
+	  --out results/foretold.csv --config config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG))
 
 stores: .venv/installed ## every store alone, without an engine
 	@$(SNAKEMAKE) stores $(RUN_OPTIONS)
@@ -143,7 +147,7 @@ keep: .venv/installed ## what was measured, as a folder of results/reference; KE
 
 clean: ## removes results, except results/reference, builds and the array's record
 	rm -rf results/array/baseline.jsonl* results/profile results/predict results/sweep results/tune results/pairs results/bits results/texts results/tables results/figures \
-	  results/logs results/data results/summary.json results/answer.txt results/report.html results/regret.csv results/regret.txt results/report results/site results/recommended results/cache results/pack .snakemake
+	  results/logs results/data results/summary.json results/answer.txt results/report.html results/regret.csv results/regret.txt results/report results/site results/foretold.csv results/recommended results/cache results/pack .snakemake
 
 ##@ Test and develop
 # A file's tests stay in one process, with the servers that they share; tests/conftest.py says how many processes there are.

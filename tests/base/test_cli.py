@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from workflow.hyperkv.base.cli import call
 from workflow.hyperkv.base.errors import UserError
-from workflow.hyperkv.base.options import Files, Spec
+from workflow.hyperkv.base.options import CountOrNone, Counts, Files, Positive, Spec
 from workflow.hyperkv.base.sources import sources
 from workflow.hyperkv.cells.job import Job
 
@@ -53,6 +53,28 @@ def test_options_become_what_their_types_say():
         "fast": True,
     }
     assert said("--files", "--spec", "{}", "--out-file", "x") == least
+
+
+def main_of_numbers(*, gbps: Positive, workers: CountOrNone = None, sizes: Counts = (1, 2)) -> None:
+    """Options that are more than 0."""
+    FOUND.append((gbps, workers, sizes))
+
+
+FOUND: list[tuple] = []
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--gbps 0", "--gbps -1", "--gbps nan", "--gbps inf", "--gbps 1 --workers 0", "--gbps 1 --sizes 4 0"],
+)
+def test_numbers_that_are_not_above_zero_are_refused_with_their_option(words):
+    with pytest.raises(
+        UserError, match=rf"for {words.split()[-2 - ('sizes' in words)]}\. it must be more than 0"
+    ):
+        call(main_of_numbers, words.split())
+    call(main_of_numbers, ["--gbps", "0.5", "--workers", "2", "--sizes", "3"])
+    call(main_of_numbers, ["--gbps", "2"])
+    assert FOUND[-2:] == [(0.5, 2, (3,)), (2.0, None, (1, 2))]
 
 
 @pytest.mark.parametrize(

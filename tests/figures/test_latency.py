@@ -48,6 +48,7 @@ def test_twelve_scenarios_of_one_store_look_different():
         for line in (container[0] for container in figure.axes[0].containers)
     ]
     assert len(set(looks)) == len(looks) == 14
+    assert len({marker for _, marker, *_ in looks[-3:]}) == 3
 
 
 def test_what_is_not_proved_is_hollow_and_said():

@@ -35,6 +35,14 @@ def test_bars_are_at_the_highest_load_that_all_have():
     assert "1 client" in figure.get_suptitle()
 
 
+def test_numbers_have_three_digits_and_no_exponent():
+    rows = scenario_rows()
+    rows.loc[rows["scenario"] == "files-64", "ttft_p50_ms"] = 57.0
+    rows.loc[rows["scenario"] == "dram-64", "ttft_p50_ms"] = 2131.4
+    shown = {text.get_text() for text in draw_transport_medium(rows, 64).axes[0].texts}
+    assert {"57.0", "2,131"} <= shown
+
+
 def test_an_unknown_bar_is_a_dash():
     rows = scenario_rows()
     rows.loc[rows["scenario"] == "files-64", "rps_per_gpu"] = None

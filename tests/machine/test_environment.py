@@ -4,7 +4,7 @@ import json
 import socket
 
 from workflow.hyperkv.machine import environment as module
-from workflow.hyperkv.machine.environment import environment
+from workflow.hyperkv.machine.environment import environment, has_gpu
 from workflow.hyperkv.machine.node import node_name
 
 
@@ -23,3 +23,18 @@ def test_bytes_that_are_no_text_are_escaped(tmp_path, monkeypatch):
 def test_a_machines_name_is_text(monkeypatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "a\udcffb\nc.example")
     assert node_name() == "a\\udcffb\\nc"
+
+
+def test_a_gpu_is_here_when_nvidia_smi_shows_one_or_a_driver_has_a_device(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(module, "DEV", tmp_path)
+    assert not has_gpu()
+    for told, found in (("exit 9", False), ("echo NVIDIA L4", True)):
+        program.write_text(f"#!/bin/sh\n{told}\n")
+        program.chmod(0o755)
+        assert has_gpu() is found, told
+    program.unlink()
+    for name, found in (("nvidiactl", False), ("nvidia0", True)):
+        (tmp_path / name).touch()
+        assert has_gpu() is found, name

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.recommend.ranking import Objective, ranked
 from workflow.hyperkv.recommend.recommendation import parity_notes
-from workflow.hyperkv.recommend.recommendation_text import answer, number
+from workflow.hyperkv.recommend.recommendation_text import answer
+from workflow.hyperkv.records.templates import number
 
 SECTION = {"objective": None, "load": None, "tps_per_user_min": None}
 NO_SLO = {"ttft_ms": None, "itl_ms": None}

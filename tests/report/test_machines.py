@@ -26,11 +26,11 @@ def another(scenario: str, repeat: int) -> float:
     return 2 * one(scenario, repeat) * (1.2 if scenario == "h100_dram" else 1)
 
 
-def measured(name: str, times=one, repeats=3, change=lambda record: record) -> machines.Measured:
+def measured(
+    name: str, times=one, repeats=3, change=lambda record: record, code=("abc1234def",)
+) -> machines.Measured:
     """A run that was made of the records."""
-    return machines.Measured(
-        name, [change(each) for each in repeated(RECORDS, times, repeats)], ["abc1234def"]
-    )
+    return machines.Measured(name, [change(each) for each in repeated(RECORDS, times, repeats)], code)
 
 
 def wrote(folder, records=RECORDS, **about):
@@ -95,6 +95,30 @@ def test_hardware_and_code_are_named_and_no_reason_to_refuse():
     assert re.search(r"\| code +\| abc1234 +\| abc1234 +\| yes ", machines.text([a, b]))
 
 
+OTHER, UNKNOWN = (
+    "They ran other code.",
+    "Whether the same code ran is not known.",
+)
+
+
+@pytest.mark.parametrize(
+    ("codes", "row", "words"),
+    [
+        ((["abc1234def"], ["abc1234000"]), "abc1234 abc1234 yes", ""),
+        ((["abc1234def"], ["abc1235def"]), "abc1234 abc1235 no", OTHER),
+        ((["abc1234def"], ["abc1234def", "abc1235def"]), "abc1234 abc1234, abc1235 no", OTHER),
+        ((["abc1234def"], ["abc1234def-dirty"]), "abc1234 abc1234-dirty -", UNKNOWN),
+        ((["abc1234-dirty"], ["abc1235-dirty"]), "abc1234-dirty abc1235-dirty no", OTHER),
+        (([], []), "not told not told -", UNKNOWN),
+        (([], ["abc1234def"]), "not told abc1234 -", UNKNOWN),
+    ],
+)
+def test_other_code_is_told_in_a_sentence(codes, row, words):
+    text = machines.text([measured(name, code=code) for name, code in zip("ab", codes, strict=True)])
+    assert re.search(rf"^ code {row} $", re.sub(r"[ |]+", " ", text), re.MULTILINE)
+    assert [each for each in (OTHER, UNKNOWN) if each in text] == [words] * bool(words)
+
+
 def test_a_scenario_with_other_keys_is_left_out_and_named():
     def wider(record):
         found = json.loads(json.dumps(record))
@@ -145,10 +169,14 @@ def compare(*folders) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_results_folder_is_taken_for_a_kept_run(tmp_path):
-    spread_out(RECORDS, tmp_path / "results")
+    git = {"commit": "abc1234def", "dirty": True}
+    records = [record | {"environment": record["environment"] | {"git": git}} for record in RECORDS]
+    spread_out(records, tmp_path / "results")
     done = compare(H100, tmp_path / "results")
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"| h100-2026-11-28 | {tmp_path / 'results'} |" in re.sub(" +", " ", done.stdout)
+    shown = re.sub(" +", " ", done.stdout)
+    assert f"| h100-2026-11-28 | {tmp_path / 'results'} |" in shown
+    assert "| abc1234-dirty |" in shown
     (tmp_path / "empty").mkdir()
     done = compare(H100, tmp_path / "empty")
     assert "empty: neither a kept run nor results with a sweep" in done.stderr

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -17,7 +18,7 @@ from workflow.hyperkv.predict.break_even_text import required_words
 from workflow.hyperkv.predict.predict_break_even import break_even_table
 from workflow.hyperkv.predict.request_time import REQUEST_S, hit_ttft_s, rest_s, times_of
 from workflow.hyperkv.run import foretell
-from workflow.hyperkv.run.foretell import break_even, foretold
+from workflow.hyperkv.run.foretell import break_even, foretold, told
 
 H200 = Path("results/reference/h200/2026-11-29-gate-load")
 CASES = sorted(Path("config/experiments/gpu").glob("*.yaml"))
@@ -80,10 +81,17 @@ def test_it_says_how_long_all_repeats_take(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "| gpu_disk_ttft " in said
     assert "5 jobs, 3 times: about 49 min." in said
+    assert "\nqwen3-32b with fp8 KV on H200 141GB (gpu: config/gpus/h200.yaml), a disk of 1.6 GB/s.\n" in said
     assert said.endswith(
         "Break-even of single requests: 1.3 GB/s for 8,200 tokens, 1.1 GB/s for 16,392 tokens.\n"
     )
     assert len(out.read_text().splitlines()) == 6
+
+
+def test_hours_are_told_as_hours():
+    table = pd.DataFrame(foretold(checked(changed(GPU, {"experiment.scenarios": ["gpu_none"]})), 1.6, 17.0))
+    assert "1 jobs, 20 times: about 54 min." in told(table, 20)
+    assert "1 jobs, 200 times: about 9 h." in told(table, 200)
 
 
 def test_without_recompute_at_a_load_nothing_is_compared():

@@ -24,7 +24,9 @@ from workflow.hyperkv.config.plan import sweep_spec
 from workflow.hyperkv.config.scenarios import selected
 from workflow.hyperkv.engines.vllm.lmcache import buffer_bytes
 from workflow.hyperkv.engines.vllm.running import saved_bytes
-from workflow.hyperkv.run.jobs import pool_warnings, require_room
+from workflow.hyperkv.machine.environment import has_gpu
+from workflow.hyperkv.run import jobs
+from workflow.hyperkv.run.jobs import pool_warnings, require_gpu, require_room
 
 _USAGE = namedtuple("_USAGE", "total used free")
 _OWN = {"scenarios.files.data_dir": "/dev/shm/own"}
@@ -101,6 +103,29 @@ def test_snakemake_says_so_before_its_first_job(tmp_path):
             re.MULTILINE,
         )
         assert not list(checkout.folder.glob("results/sweep/*/*.jsonl*"))
+
+
+def test_an_engine_on_a_gpu_is_refused_where_there_is_none_and_what_is_said_to_do_does(monkeypatch):
+    monkeypatch.setattr(jobs, "has_gpu", lambda: False)
+    with pytest.raises(
+        UserError, match=r"^config: vllm\.device: cuda, .* no NVIDIA GPU here; .*config/engine-cpu\.yaml"
+    ):
+        require_gpu(checked(GPU))
+    files = ("config/scenarios.yaml", "config/config.yaml", "config/engine-cpu.yaml")
+    require_gpu(checked(merged(*(yaml.safe_load(Path(file).read_text()) for file in files))))
+    require_gpu(checked(BASE))
+    monkeypatch.setattr(jobs, "has_gpu", lambda: True)
+    require_gpu(checked(GPU))
+
+
+@pytest.mark.skipif(has_gpu(), reason="it needs a machine without a GPU")
+def test_snakemake_says_so_before_it_builds_for_a_gpu(tmp_path):
+    checkout = Checkout.new(tmp_path / "checkout")
+    checkout.configure(changed(GPU, _VLLM))
+    status, output = checkout.snakemake("sweep")
+    assert status == 1
+    assert re.search(r"^config: vllm\.device: cuda, ", output, re.MULTILINE)
+    assert not (checkout.folder / "results/build").exists()
 
 
 _POOL = {

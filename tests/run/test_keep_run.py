@@ -14,9 +14,10 @@ import yaml
 from tests.kept import LAPTOP, kept, spread_out
 from workflow.hyperkv.records.kept_run import read_run
 from workflow.hyperkv.records.record_file import Identity, write_records
+from workflow.hyperkv.report.make_run_page import DRAWN
 from workflow.hyperkv.run.asked import Asked
 from workflow.hyperkv.run.configuration import merged
-from workflow.hyperkv.run.keep_run import figures_of, measured, used
+from workflow.hyperkv.run.keep_run import NEEDS, figures_of, measured, used
 from workflow.hyperkv.run.stages import Stages
 
 BASE = ("config/scenarios.yaml", "config/config.yaml")
@@ -89,6 +90,25 @@ def test_the_runs_own_configuration_comes_on_top(results, tmp_path):
     assert about.configuration["cost"]["slo"]["tps_per_user"] == 3
     assert about.configuration["experiment"]["repeats"] == 3
     assert about.code == ["abc1234"]
+    assert about.title == "The default run"
+
+
+def test_without_a_title_a_run_is_called_by_its_command(results, tmp_path):
+    command = 'make run CONFIG="my.yaml"'
+    assert keep(results, tmp_path / "kept", "--command", command).returncode == 0
+    assert read_run(tmp_path / "kept").about.title == command
+
+
+def test_a_figure_without_records_and_one_of_no_page_are_left_out(tmp_path):
+    left(kept(LAPTOP).of("cell"), tmp_path / "results")
+    (tmp_path / "results" / "figures").mkdir()
+    for name in (*NEEDS, "tune"):
+        (tmp_path / "results" / "figures" / f"{name}.png").write_bytes(b"")
+    done = keep(tmp_path / "results", tmp_path / "kept")
+    assert done.returncode == 0, done.stderr
+    shown = read_run(tmp_path / "kept").about.figures
+    assert shown == sorted(name for name, kind in NEEDS.items() if kind == "cell")
+    assert {*NEEDS} == {*DRAWN}
 
 
 def test_what_another_configuration_left_there_is_not_kept(results, tmp_path):
@@ -158,13 +178,18 @@ def test_what_was_measured_with_another_model_is_refused_with_its_file(tmp_path)
 
 
 def test_a_real_engines_page_gets_three_figures_or_those_that_are_named(tmp_path):
+    records = [{"record": kind} for kind in NEEDS.values()]
     (tmp_path / "figures").mkdir()
     for name in ("array", "chunk", "cost", "hit_rate", "latency", "tier_tradeoff"):
         (tmp_path / "figures" / f"{name}.png").touch()
-    assert figures_of({"engine": "vllm"}, tmp_path) == ["latency", "tier_tradeoff", "array"]
+    assert figures_of({"engine": "vllm"}, tmp_path, records) == [
+        "latency",
+        "tier_tradeoff",
+        "array",
+    ]
     (tmp_path / "figures" / "array.png").unlink()
-    assert figures_of({"engine": "vllm"}, tmp_path) == ["latency", "tier_tradeoff", "cost"]
-    assert len(figures_of({"engine": "replay"}, tmp_path)) == 5
+    assert figures_of({"engine": "vllm"}, tmp_path, records) == ["latency", "tier_tradeoff", "cost"]
+    assert len(figures_of({"engine": "replay"}, tmp_path, records)) == 5
 
 
 def test_scenarios_behind_a_device_are_kept_with_what_was_put_behind_it(tmp_path):

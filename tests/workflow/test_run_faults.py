@@ -130,7 +130,7 @@ def test_port_in_use_fails_that_scenario_and_the_others_go_on(checkout):
         assert status == 1
         error = only_error(output)
         assert error.startswith(f"store valkey: port {port} on 127.0.0.1 is in use by pid {os.getpid()}")
-        assert "choose another port" in error
+        assert "give the scenario another port (0 picks a free one)" in error
         assert "HyperKV stopped. Lines that begin with 'hyperkv' say why" in output
         assert checkout.loads("none") == [1, 2]
     status, output = checkout.snakemake("--keep-going", "sweep")

@@ -32,12 +32,12 @@ from ...plugin.lmcache_striped.stripes import STRIPE_BYTES
 from ...plugin.lmcache_striped.threads import started
 from ..base.cli import run_stage
 from ..base.errors import UserError
+from ..base.options import Count, Counts
 from ..cells.point import point_keys
 from ..connectors.registry import LIBRARY, make_connector
 from ..machine.counters import process_counters, supports_direct_io
 from ..machine.own_folder import own_folder
 from ..machine.probe import call
-from ..profile.bench import Sizes
 from ..profile.bench_saves import config_of
 from ..profile.own_files import Piece, pieces_of, reader
 from ..stores.registry import make_store, store_class
@@ -85,12 +85,12 @@ def main(
     store: str = "rocksdb",
     data_dir: Path = Path("results/data"),
     program: Path | None = None,
-    chunk_bytes: int = 32 << 20,
-    stripe_bytes: int = STRIPE_BYTES,
-    together: int = 4,
-    count: int = 32,
-    reads: Sizes = (8, 32),
-    rounds: int = 5,
+    chunk_bytes: Count = 32 << 20,
+    stripe_bytes: Count = STRIPE_BYTES,
+    together: Count = 4,
+    count: Count = 32,
+    reads: Counts = (8, 32),
+    rounds: Count = 5,
 ) -> None:
     """Measure and print.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -66,12 +66,17 @@ class _Mistake:
                 keys = choice.get("properties", {})
                 if all(rule.get("const", there.get(name)) == there.get(name) for name, rule in keys.items()):
                     known |= dict.fromkeys(keys)
-        close = difflib.get_close_matches(str(self.path[-1]), known, 1)
-        return f"{f'did you mean {close[0]}? ' if close else ''}allowed are {', '.join(known)}"
+        return f"{did_you_mean(str(self.path[-1]), known)}allowed are {', '.join(known)}"
 
     def _quoting(self) -> str:
         """'; write "yes"' where quotes make the value right, with why; else ''."""
         return quoting(self.value, lambda text: _is_right(text, self))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """'did you mean files? ' of 'fils', '' where nothing is near."""
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {close[0]}? " if close else ""
 
 
 def quoting(value: Any, is_right: Any) -> str:

@@ -41,7 +41,7 @@ def main(*, tables: Table, picture: Picture) -> None:
 def draw_latency(latency: pd.DataFrame) -> Figure:
     """latency.csv as two panels over one curve of recompute: loading a prompt, and computing and saving it.
 
-    Scenarios of one store differ in dashes, more of them than there are dashes in markers, too. Requests that do not prove
+    Scenarios of one store differ in dashes and in markers. Requests that do not prove
     themselves have hollow markers.
     """
     if latency.empty:
@@ -61,7 +61,7 @@ def draw_latency(latency: pd.DataFrame) -> Figure:
             turn, place = divmod(used[store], len(_DASHES))
             used[store] += 1
             own = (marker_of(store), *_FURTHER_MARKERS)
-            _draw_line(axes, rows, words, colour_of(store), own[turn % len(own)], _DASHES[place])
+            _draw_line(axes, rows, words, colour_of(store), own[(turn + place) % len(own)], _DASHES[place])
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("prompt (tokens)")
         log_y(axes)

@@ -17,6 +17,7 @@ from ..base.cli import run_stage
 from ..base.options import Spec
 from ..records.parity import require_parity
 from ..records.repeats import at_common_load, cell_anchor, clients_words
+from ..records.templates import number
 from .command import Picture, Table, draw_tables
 from .looks import colour_of, medium_of
 from .style import RECOMPUTE, at_chunk, draw_interval, empty, note, pair_words, title
@@ -86,7 +87,7 @@ def _draw_bar(axes: Axes, position: int, row: pd.Series, column: str) -> None:
     bar.set_url(f"#{cell_anchor(row['scenario'], row['load'])}")
     top = draw_interval(axes, row, column, position, upright=True, capsize=4)
     box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-    text, at = (f"{value:.3g}", top) if pd.notna(value) else ("-", 0)
+    text, at = (number(value), top) if pd.notna(value) else ("-", 0)
     note(axes, text, (position, at), ha="center", fontsize=9, bbox=box)
 
 

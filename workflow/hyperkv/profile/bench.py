@@ -25,14 +25,13 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
 from tabulate import tabulate
 
 from ...plugin.lmcache_striped.deadline import Endpoint
 from ..base.cli import run_stage
 from ..base.errors import UserError
+from ..base.options import Count, Counts
 from ..cells.point import point_keys, values_per_connection
 from ..connectors.registry import make_connector
 from ..stores.base import StoreConfig
@@ -48,7 +47,6 @@ _APART = (
 )
 _ALIKE = 0.15
 _OPERATIONS = ("set", "get")
-Sizes = Annotated[tuple[int, ...], Parameter(consume_multiple=1)]
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,10 @@ Round = dict[str, Speed]  # by operation, set and get
 
 def main(
     *,
-    value_bytes: Sizes = (4 << 10, 64 << 10, 1 << 20, 4 << 20),
-    connections: int = 2,
-    point_bytes: int = 256 << 20,
-    rounds: int = 5,
+    value_bytes: Counts = (4 << 10, 64 << 10, 1 << 20, 4 << 20),
+    connections: Count = 2,
+    point_bytes: Count = 256 << 20,
+    rounds: Count = 5,
 ) -> None:
     """Measure and print.
 

@@ -27,6 +27,7 @@ from ...plugin.lmcache_striped.save_share import SaveShare
 from ..base.cli import run_stage
 from ..base.config_files import read_mapping
 from ..base.errors import UserError
+from ..base.options import Count, Positive
 from ..cells.point import point_keys
 from ..connectors.registry import LIBRARY
 from ..machine.own_folder import own_folder
@@ -80,13 +81,13 @@ def main(
     store: str = "rocksdb",
     data_dir: Path = Path("results/data"),
     program: Path | None = None,
-    chunk_bytes: int = 8 << 20,
-    together: int = 4,
-    count: int = 32,
-    loads: int = 60,
-    save_gbps: float = 0.3,
-    connections: int = 4,
-    rounds: int = 5,
+    chunk_bytes: Count = 8 << 20,
+    together: Count = 4,
+    count: Count = 32,
+    loads: Count = 60,
+    save_gbps: Positive = 0.3,
+    connections: Count = 4,
+    rounds: Count = 5,
 ) -> None:
     """Measure and print.
 

@@ -8,17 +8,10 @@ from typing import Any
 from tabulate import tabulate
 
 from ..records.stats import Interval
-from ..records.templates import filled
+from ..records.templates import filled, number
 from .ranking import RECOMPUTE, Candidate, Comparison, Objective, Ranking
 
 _TIER_WORDS = {"dram": "in DRAM", "ssd": "on an SSD"}
-
-
-def number(value: float | None) -> str:
-    """Three significant digits; "unknown" for None."""
-    if value is None:
-        return "unknown"
-    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:#.3g}".rstrip(".")
 
 
 def with_interval(interval: Interval) -> str:

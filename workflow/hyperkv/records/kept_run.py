@@ -56,6 +56,13 @@ class KeptRun:
         return [record for record in self.records if record["record"] in kinds]
 
 
+def commits_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The commits that records name, with '-dirty' where the checkout was changed."""
+    states = [(record.get("environment") or {}).get("git") for record in records]
+    told = [f"{state['commit']}{'-dirty' * bool(state.get('dirty'))}" for state in states if state]
+    return list(dict.fromkeys(told))
+
+
 def name_before_device(scenario: str) -> str:
     """'files' of 'files-2gbps': a scenario behind a device is named after what was put behind it (config/scenarios.py)."""
     return re.sub(r"-[^-]+gbps(-[^-]+us)?$", "", scenario)

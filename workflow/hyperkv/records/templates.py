@@ -20,6 +20,13 @@ def filled(module: str, part: str | None = None, **contents: Any) -> str:
     return template.render(contents) if part is None else getattr(template.module, part)(**contents)
 
 
+def number(value: float | None) -> str:
+    """Three significant digits; "unknown" for None."""
+    if value is None:
+        return "unknown"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:#.3g}".rstrip(".")
+
+
 @cache
 def _template(path: Path) -> Template:
     return environment(path.parent).get_template(path.name)

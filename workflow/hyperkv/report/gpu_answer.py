@@ -12,10 +12,9 @@ import pandas as pd
 
 from ...plugin.lmcache_striped.gate import TTFT
 from ..predict.single_requests import of_pool
-from ..recommend.recommendation_text import number
 from ..records.hardware import short_gpu
 from ..records.kept_run import KeptRun
-from ..records.templates import filled
+from ..records.templates import filled, number
 from ..tables.cells import cells_table
 from ..tables.methods.over_recompute import cell_ratios, measured_break_even, single_ratios
 

@@ -20,7 +20,7 @@ from ..base.errors import UserError
 from ..base.options import Files
 from ..records.frames import read_jsonl
 from ..records.hardware import columns_of
-from ..records.kept_run import ABOUT, KeptRun, read_run
+from ..records.kept_run import ABOUT, KeptRun, commits_of, read_run
 from ..records.parity import differences, unlike
 from ..records.templates import filled
 from ..tables.cells import cells_table
@@ -30,12 +30,13 @@ from .rows import Table, interval_text, markdown
 # Of a record's spec what may differ from machine to machine, what says how much was measured, and what each scenario has for itself.
 _PLACES = ("data_dir", "engine_python", "loadgen_python", "made_model_dir", "environment_records")
 _MUCH = ("loads", "latency")
+_DIRTY = "-dirty"
 _RATIOS = {"rps_ratio": "RPS/GPU", "ttft_ratio": "TTFT p50", "ratio": "TTFT"}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Records of one machine. code: commits."""
+    """Records of one machine. code: commits, '-dirty' where the checkout was changed."""
 
     name: str
     records: Sequence[dict[str, Any]]
@@ -90,10 +91,7 @@ def read(folder: Path) -> Measured:
     records = read_jsonl(sorted(folder.glob("sweep/*/*.jsonl")))
     if not records:
         raise UserError(f"{folder}: neither a kept run nor results with a sweep; --runs names such folders")
-    states = [(record.get("environment") or {}).get("git") or {} for record in records]
-    return Measured(
-        str(folder), records, [*dict.fromkeys(each["commit"] for each in states if each.get("commit"))]
-    )
+    return Measured(str(folder), records, commits_of(records))
 
 
 def measured_of(run: KeptRun) -> Measured:
@@ -126,11 +124,12 @@ def text(measured: Sequence[Measured]) -> str:
     overlapping = cells.agg(lambda found: found.eq(True).all())
     apart = [f"{scenario} at {at}" for (scenario, at), yes in overlapping[decided].items() if not yes]
     columns = [columns_of(each.records) for each in measured]
-    told = {name: [column[name] or "not told" for column in columns] for name in ("hardware", "disk")}
-    told["code"] = [", ".join(commit[:7] for commit in each.code) or "not told" for each in measured]
+    told = {name: [column[name] for column in columns] for name in ("hardware", "disk")}
+    told["code"] = [", ".join(map(_commit_words, each.code)) or None for each in measured]
     return filled(
         __file__,
         facts=markdown(_facts(told, [each.name for each in measured])),
+        same_code=_alike(told["code"]),
         unlike=unlike_keys,
         cells=len(cells),
         decided=int(decided.sum()),
@@ -157,9 +156,24 @@ def compared(measured: Sequence[Measured], without: Sequence[str] = ()) -> pd.Da
     )
 
 
-def _facts(told: Mapping[str, Sequence[str]], names: Sequence[str]) -> Table:
-    rows = [[name, *values, "yes" if len({*values}) == 1 else "no"] for name, values in told.items()]
+def _facts(told: Mapping[str, Sequence[str | None]], names: Sequence[str]) -> Table:
+    words = {True: "yes", False: "no", None: "-"}
+    rows = [
+        [name, *(text or "not told" for text in texts), words[_alike(texts)]] for name, texts in told.items()
+    ]
     return Table(["measured with", *names, "alike"], rows)
+
+
+def _alike(texts: Sequence[str | None]) -> bool | None:
+    """Whether runs tell the same; None where one does not tell, or tells no more than from what its code was changed."""
+    known = {text.replace(_DIRTY, "") for text in texts if text}
+    if len(known) > 1:
+        return False
+    return None if any(text is None or _DIRTY in text for text in texts) else True
+
+
+def _commit_words(commit: str) -> str:
+    return commit[:7] + _DIRTY * commit.endswith(_DIRTY)
 
 
 def _shown(table: pd.DataFrame, names: Sequence[str]) -> Table:

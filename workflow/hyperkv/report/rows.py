@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from ..recommend.recommendation_text import number, with_interval
+from ..recommend.recommendation_text import with_interval
 from ..records.repeats import at_own_load
 from ..records.stats import Interval
+from ..records.templates import number
 from ..tables.methods.cost_model import cost_anchor
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from ..predict.break_even_text import required_words
-from ..recommend.recommendation_text import number
 from ..records.hardware import disk_words, hardware_words, short_gpu
 from ..records.repeats import single_anchor, used
+from ..records.templates import number
 from ..tables.methods.predicted_text import HIT_RATE, OFF, UNITS, WORDS
 from .rows import Table, interval_text, percent
 

@@ -1,8 +1,7 @@
 """What the scenarios of engine vllm will do under load, and how long measuring them takes, before there is a GPU: engine replay plays
 their requests, with a modelled device in the store's place.
 
-    python -m workflow.hyperkv.run.foretell --gbps 1.6 --out results/foretold.csv \
-      --config config/scenarios.yaml config/config.yaml config/experiments/gpu.yaml config/experiments/gpu/documents.yaml
+    make foretell GBPS=1.6 CONFIG="config/experiments/gpu.yaml config/experiments/gpu/documents.yaml"
 
 GPU and model are those of `gpu` and `model`. A store of tier ssd is a device of `gbps`, one behind a shaped device that one, any other is
 memory; a pool keeps what that of the scenario's connector does (predict/played.py), and a gate decides as in a cell. A request and a hit take besides
@@ -23,7 +22,7 @@ import pandas as pd
 
 from ..base.cli import run_stage
 from ..base.errors import UserError
-from ..base.options import Files
+from ..base.options import Files, Positive
 from ..cells.cell import CellSpec
 from ..cells.samples import window_values
 from ..config.config import checked
@@ -34,10 +33,11 @@ from ..engines.replay.request import ReplayResult
 from ..engines.vllm.command import settings_of
 from ..engines.vllm.running import saved_bytes
 from ..models.geometry import load_geometry
-from ..models.gpu import GpuModel, load_gpu
+from ..models.gpu import GpuModel, document_of, load_gpu
 from ..predict.break_even_text import required_words
 from ..predict.played import MEMORY_GBPS, Play, step_tokens
 from ..predict.request_time import REQUEST_S, break_even_gbps, times_of_full_hit
+from ..records.hardware import short_gpu
 from .configuration import merged
 
 # As runs on H200s took them (results/reference/h200/2026-11-30-gate), seconds: vLLM, with its store and LMCache's server beside it, a GB of dummy
@@ -46,7 +46,7 @@ from .configuration import merged
 START_S, WEIGHTS_S_PER_GB, JOB_S, LOAD_S, SINGLE_S = 40.0, 0.5, 15.0, 18.0, 0.7
 
 
-def main(*, config: Files, gbps: float, memory_gbps: float = MEMORY_GBPS, out: Path) -> None:
+def main(*, config: Files, gbps: Positive, memory_gbps: Positive = MEMORY_GBPS, out: Path) -> None:
     """Play every load of every scenario, with the first repeat's requests.
 
     Args:
@@ -64,7 +64,7 @@ def main(*, config: Files, gbps: float, memory_gbps: float = MEMORY_GBPS, out: P
     table = pd.DataFrame(list(foretold(full, gbps, memory_gbps)))
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out, index=False)
-    print(told(table, full["experiment"]["repeats"]) + break_even(full), end="")
+    print(told(table, full["experiment"]["repeats"]) + played_on(full, gbps) + break_even(full), end="")
 
 
 def foretold(config: Mapping[str, Any], gbps: float, memory_gbps: float) -> Iterator[dict[str, Any]]:
@@ -80,6 +80,15 @@ def foretold(config: Mapping[str, Any], gbps: float, memory_gbps: float) -> Iter
                 none.setdefault(load, row)
             over = none.get(load, {"rps": math.nan, "ttft_p50_s": math.nan})
             yield row | {f"{key}_over_none": row[key] / over[key] for key in over_keys}
+
+
+def played_on(config: Mapping[str, Any], gbps: float) -> str:
+    """Which GPU and model that was, and which disk: a line."""
+    geometry = load_geometry(Path(config["model"]), config["kv_dtype"])
+    gpus = config["vllm"]["tensor_parallel"]
+    name = short_gpu(document_of(Path(config["gpu"]))["name"])
+    count = f"{gpus} x " if gpus > 1 else ""
+    return f"{geometry.name} with {geometry.kv_dtype} KV on {count}{name} (gpu: {config['gpu']}), a disk of {gbps:g} GB/s.\n"
 
 
 def break_even(config: Mapping[str, Any]) -> str:
@@ -150,9 +159,10 @@ def told(table: pd.DataFrame, repeats: int) -> str:
             "job, s": table["scenario"].map(jobs_s).map("{:.0f}".format),
         }
     )
+    minutes = repeats * jobs_s.sum() / 60
     return (
         f"{shown.to_markdown(index=False, disable_numparse=True)}\n"
-        f"{len(jobs_s)} jobs, {repeats} times: about {repeats * jobs_s.sum() / 60:.0f} min. A store is given up to "
+        f"{len(jobs_s)} jobs, {repeats} times: about {f'{minutes:.0f} min' if minutes < 120 else f'{minutes / 60:.0f} h'}. A store is given up to "
         f"{table['saved_bytes'].max() / 1e9:.0f} GB.\n"
     )
 

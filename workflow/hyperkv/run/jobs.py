@@ -17,6 +17,7 @@ from ..config.plan import measured_workload, on_array, sweep_spec
 from ..config.scenarios import loads_of
 from ..engines.replay import opening as replay_opening
 from ..engines.vllm import running as vllm_running
+from ..machine.environment import has_gpu
 from ..machine.memory_dir import memory_folder
 from ..machine.node import where_files_go
 from ..stores.elsewhere.nodes import NEEDED
@@ -37,7 +38,7 @@ def planned_cells(workflow: Any, config: dict[str, Any]) -> int:
 
 
 def planned_places(workflow: Any, config: dict[str, Any]) -> list[str]:
-    """Where the stores' files of this run's jobs go. Raises UserError when one has nowhere, or no room, to put them."""
+    """Where the stores' files of this run's jobs go. Raises UserError when one has nowhere, or no room, to put them, or no GPU here."""
     for job in _planned(workflow, "measure_scenario"):
         name = job.wildcards.scenario
         if config["scenarios"][name].get("node") and workflow.executor_plugin.name != "slurm":
@@ -49,6 +50,8 @@ def planned_places(workflow: Any, config: dict[str, Any]) -> list[str]:
     folders = dict.fromkeys([*own, *(config["data_dir"] for _ in _planned(workflow, *_ON_DATA_DIR))])
     places = [where_files_go(folder, workflow.non_local_exec, bool(on_array(config))) for folder in folders]
     if not workflow.non_local_exec:
+        if _planned(workflow, "measure_scenario", "search_settings"):
+            require_gpu(config)
         require_room(config, _cells(workflow))
         if _planned(workflow, "profile_layers"):
             memory_folder(Path(config["layers"]["memory_dir"]), 0)
@@ -96,6 +99,15 @@ def _cells(workflow: Any) -> list[tuple[str, int]]:
 def _planned(workflow: Any, *rules: str) -> list[Any]:
     """Jobs of those rules, whatever a workflow that has this one as a module put before their names."""
     return [job for job in workflow.dag.needrun_jobs() if job.rule.name.endswith(rules)]
+
+
+def require_gpu(config: Mapping[str, Any]) -> None:
+    """Raises UserError when the engine that is to be measured needs a GPU and this machine has none: before anything is built for it."""
+    if config["engine"] == "vllm" and config["vllm"]["device"] == "cuda" and not has_gpu():
+        raise UserError(
+            "config: vllm.device: cuda, and there is no NVIDIA GPU here; run the same command where there is one; "
+            "config/engine-cpu.yaml needs none, and `make foretell` tells what one will serve"
+        )
 
 
 def require_room(config: Mapping[str, Any], cells: Iterable[tuple[str, int]]) -> None:

@@ -18,7 +18,7 @@ from ..base.options import Files, Words
 from ..config.models.experiment import Figures
 from ..records.frames import read_json, read_jsonl
 from ..records.identity import identity_of
-from ..records.kept_run import About, name_before_device, write_run
+from ..records.kept_run import About, commits_of, name_before_device, write_run
 from ..records.parity import differences
 from ..records.record_file import identity_in
 from ..records.scenario import uses_data_dir
@@ -27,6 +27,20 @@ from .asked import Asked
 from .configuration import merged
 from .stages import Stages
 
+NEEDS = {
+    "pays": "point",
+    "latency": "single",
+    "tier_tradeoff": "cell",
+    "array": "cell",
+    "sharing": "cell",
+    "transport_medium": "cell",
+    "chunk": "cell",
+    "stores": "point",
+    "layers": "rung",
+    "cost": "cell",
+    "hit_rate": "cell",
+    "break_even": "point",
+}  # figures of a page, and the kind of records without which a run draws one that says so
 OF_AN_ENGINE, MOST = ("latency", "tier_tradeoff", "array", "sharing", "cost"), 3
 MEASURED = {
     "sweep/*/*.jsonl": "experiment",
@@ -44,7 +58,7 @@ def main(
     results: Path = Path("results"),
     config: Files,
     calibrations: Files = (),
-    title: str = "The default run",
+    title: str = "",
     command: str = "make run",
     told: str = "",
     code: Words = (),
@@ -59,12 +73,12 @@ def main(
         results: folder of the run's results.
         config: its configuration, in order.
         calibrations: JSON files of calibrate.
-        title: heading of its page.
+        title: heading of its page; what it was started with.
         command: what it was started with.
         told: what is to be known about it.
         code: commits, where the records name none.
         compared: scenarios that are drawn together; all.
-        figures: those of its page; with a real engine the first three that were drawn of latency, tier_tradeoff, array, sharing and cost, else all.
+        figures: those of its page; with a real engine the first three that were drawn of latency, tier_tradeoff, array, sharing and cost, else all, of records that there are.
         answer: README's answer for real GPUs is of this run.
         out: new folder: results/reference/MACHINE/DATE.
     """
@@ -78,11 +92,11 @@ def main(
     settings = Figures.model_validate(configuration.get("figures", {})).model_dump()
     scenarios = used(configuration["scenarios"], list(found.values()))
     about = About(
-        title=title,
+        title=title or ("The default run" if command == "make run" else command),
         command=command,
         code=list(code) or commits_of(list(found.values())),
         told=" ".join(told.split()),
-        figures=list(figures) or figures_of(configuration, results),
+        figures=list(figures) or figures_of(configuration, results, list(found.values())),
         compared=list(compared),
         answer=answer,
         configuration=configuration | {"figures": settings, "scenarios": scenarios},
@@ -90,9 +104,12 @@ def main(
     write_run(out, about, list(found.values()), found)
 
 
-def figures_of(configuration: Mapping[str, Any], results: Path) -> list[str]:
-    """The figures that a page shows of those that a run drew."""
-    drawn = sorted(path.stem for path in results.glob("figures/*.png"))
+def figures_of(
+    configuration: Mapping[str, Any], results: Path, records: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """The figures that a page shows of those that a run drew, each of records that there are."""
+    kinds = {record["record"] for record in records}
+    drawn = sorted(path.stem for path in results.glob("figures/*.png") if NEEDS.get(path.stem) in kinds)
     if configuration.get("engine") != "vllm":
         return drawn
     return [name for name in OF_AN_ENGINE if name in drawn][:MOST]
@@ -129,13 +146,6 @@ def _require_own(path: Path, records: Sequence[Mapping[str, Any]], name: str, as
         words = f"{key} {json.dumps(had)}, and the configuration has {json.dumps(has)}"
         break
     raise UserError(f"{path}: measured with {words}; keep a run with the configuration that it had")
-
-
-def commits_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The commits that records name, with '-dirty' where the checkout was changed."""
-    states = [(record.get("environment") or {}).get("git") for record in records]
-    told = [f"{state['commit']}{'-dirty' * bool(state.get('dirty'))}" for state in states if state]
-    return list(dict.fromkeys(told))
 
 
 def used(scenarios: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -289,7 +289,7 @@ def _tell(out: Path, own: Sequence[Path]) -> None:
         say(f"{out}: with {line}")
     say(
         f"it needs Python {told['python']}{' with headers' * told['headers']}, {told['machine']}, the C library {told['glibc']} or newer, and "
-        f"{told['room_bytes'] / 1e9:.1f} GB. There: python3 unpack.py"
+        f"{told['room_bytes'] / 1e9:.1f} GB. There: python3 pack/unpack.py"
     )
 
 

@@ -17,6 +17,7 @@ from ...records.scenario import gated
 from ...stores.kvrocks.config import BY_KEYS_PATCH
 from ...stores.registry import STORES, store_class
 from ...workloads.factory import parameters_of
+from ..explain import did_you_mean
 from ..models.engines import BLOCK_TOKENS
 from ..models.scenario import OF_SEVERAL, READ_BY, Scenario, unread
 from ..scenarios import loads_of, selected
@@ -32,7 +33,7 @@ def check_names(config: Mapping[str, Any]) -> None:
         for name in config[key]["scenarios"]:
             if name not in names:
                 raise UserError(
-                    f"config: {key}.scenarios: no scenario {name!r}; scenarios has {', '.join(sorted(names))}"
+                    f"config: {key}.scenarios: no scenario {name!r}; {did_you_mean(name, sorted(names))}scenarios has {', '.join(sorted(names))}"
                 )
     for key in ("profile", "layers", "tune"):
         for name in config[key]["scenarios"]:

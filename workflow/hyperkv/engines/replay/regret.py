@@ -33,6 +33,7 @@ import pandas as pd
 
 from ....plugin.lmcache_striped.gate import OFF, THROUGHPUT, TTFT, Gate
 from ...base.cli import run_stage
+from ...base.options import Count, CountOrNone
 from ...models.gpus import kv_share
 from ...workloads import longest_context
 from ...workloads.chunks import chain_keys
@@ -230,10 +231,10 @@ def main(
     *,
     out: Path,
     text: Path | None = None,
-    cells: int = 200,
+    cells: Count = 200,
     seed: int = 1,
-    requests: int = REQUESTS,
-    workers: int | None = None,
+    requests: Count = REQUESTS,
+    workers: CountOrNone = None,
 ) -> None:
     """Play the cells.
 

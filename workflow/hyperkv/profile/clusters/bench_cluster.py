@@ -18,15 +18,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
 from tabulate import tabulate
 
 from ....plugin.lmcache_striped.cache import CacheSettings, StripedCache
 from ....plugin.lmcache_striped.deadline import Endpoint, name_of
 from ...base.cli import run_stage
 from ...base.errors import UserError
+from ...base.options import Count, Counts, Positive, PositiveOrNone
 from ...cells.point import point_keys
 from ...connectors.registry import LIBRARY
 from ...machine.processes import LOOPBACK, free_port
@@ -43,7 +42,6 @@ _TIMEOUT_S = 60.0
 _NODE_TIMEOUT_MS = 2000  # of Valkey's nodes, of which one is killed; 15,000 as it comes
 _SMALL_BYTES = 256 << 10  # a chunk while a master is killed
 _SMALL_COUNT = 32
-Counts = Annotated[tuple[int, ...], Parameter(consume_multiple=1)]
 
 
 @dataclass(frozen=True)
@@ -70,10 +68,10 @@ class Missed:
 def main(
     *,
     nodes: Counts = (1, 2, 4, 8),
-    node_gbps: float = 0.02,
-    client_gbps: float | None = None,
-    connections: int = 2,
-    rounds: int = 5,
+    node_gbps: Positive = 0.02,
+    client_gbps: PositiveOrNone = None,
+    connections: Count = 2,
+    rounds: Count = 5,
     kvrocks: Path | None = None,
 ) -> None:
     """Measure and print.
