@@ -10,9 +10,9 @@ from pathlib import Path
 from .image import Image
 from .initramfs import Archive
 
+# Once in some hundred file systems QEMU 7.2's NVMe takes no command any more until the driver aborts and sends again, by default after 30 s.
 _KERNEL_WORDS = (
-    "console=ttyS0 quiet panic=-1 nokaslr mitigations=off cryptomgr.notests "
-    "nvme_core.io_timeout=255 nvme_core.admin_timeout=255"
+    "console=ttyS0 loglevel=5 panic=-1 nokaslr mitigations=off cryptomgr.notests nvme_core.admin_timeout=255"
 )
 
 
