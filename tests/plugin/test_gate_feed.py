@@ -126,41 +126,6 @@ def test_an_engine_is_not_asked_before_a_lookup_came(engine):
         feed.close()
 
 
-@pytest.fixture
-def no_http() -> Iterator[str]:
-    """The address of a server that speaks something else."""
-
-    class Line(socketserver.BaseRequestHandler):
-        def handle(self):
-            self.request.sendall(b"-ERR unknown command\r\n")
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Line) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/metrics"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.mark.parametrize(
-    "metrics", ["nobody", "no_http", "http://127.0.0.1:80x/metrics", "127.0.0.1:8000", "ü"]
-)
-def test_metrics_that_do_not_answer_are_said_once_and_the_curve_is_read_all_the_same(
-    tmp_path, metrics, no_http
-):
-    known = {"nobody": f"http://127.0.0.1:{free_port()}/metrics", "no_http": no_http}
-    curve = tmp_path / "curve.json"
-    feed = fed(said := [], metrics=known.get(metrics, metrics), curve=curve)
-    try:
-        assert eventually(lambda: feed.looked_up() or any("gate_metrics" in line for line in said))
-        assert len(set(said)) == len(said)
-        assert eventually(lambda: f"gate_curve: {curve} is not there" in said)
-        curve.write_text(json.dumps([[1050, 0.5]]))
-        assert eventually(lambda: recompute_s(feed) is not None)
-    finally:
-        feed.close()
-
-
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 METRIC = b"vllm:num_requests_waiting "
 
@@ -187,6 +152,32 @@ def answering(begin: bytes, *more: bytes) -> Iterator[str]:
         ended.set()
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def no_http() -> Iterator[str]:
+    """The address of a server that speaks something else."""
+    with answering(b"-ERR unknown command\r\n") as metrics:
+        yield metrics
+
+
+@pytest.mark.parametrize(
+    "metrics", ["nobody", "no_http", "http://127.0.0.1:80x/metrics", "127.0.0.1:8000", "ü"]
+)
+def test_metrics_that_do_not_answer_are_said_once_and_the_curve_is_read_all_the_same(
+    tmp_path, metrics, no_http
+):
+    known = {"nobody": f"http://127.0.0.1:{free_port()}/metrics", "no_http": no_http}
+    curve = tmp_path / "curve.json"
+    feed = fed(said := [], metrics=known.get(metrics, metrics), curve=curve)
+    try:
+        assert eventually(lambda: feed.looked_up() or any("gate_metrics" in line for line in said))
+        assert len(set(said)) == len(said)
+        assert eventually(lambda: f"gate_curve: {curve} is not there" in said)
+        curve.write_text(json.dumps([[1050, 0.5]]))
+        assert eventually(lambda: recompute_s(feed) is not None)
+    finally:
+        feed.close()
 
 
 @pytest.mark.parametrize(

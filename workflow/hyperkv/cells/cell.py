@@ -293,14 +293,11 @@ def check_room(cell: CellSpec, saved_bytes: int, buffer_bytes: int = 0) -> None:
     elsewhere = bool(scenario.get("place"))
     needed = cell.engines * max(scenario["dram_pool_bytes"] or 0, buffer_bytes)
     keys = "dram_pool_bytes" if scenario["dram_pool_bytes"] else "vllm.staging_bytes" if buffer_bytes else ""
-    if (
-        store_class(scenario["store"]).bound_key == "capacity_bytes"
-        and not elsewhere
-        and not _on_disk(scenario)
-    ):
-        kept, key = min(saved_bytes, scenario["capacity_bytes"] or saved_bytes), "capacity_bytes"
-        if (bound := scenario.get("bound_bytes")) is not None:
-            kept, key = min(saved_bytes, int(bound * _BOUND_FACTOR)), "bound_bytes"
+    in_ram = store_class(scenario["store"]).bound_key == "capacity_bytes"
+    if in_ram and not elsewhere and not _on_disk(scenario):
+        kept, key = _within_bound(scenario, saved_bytes), "bound_bytes"
+        if kept is None:
+            kept, key = min(saved_bytes, scenario["capacity_bytes"] or saved_bytes), "capacity_bytes"
         if cell.elsewhere is not None:
             there = f"in memory of node {cell.elsewhere.node.name}"
             _refuse(cell, kept, cell.elsewhere.available_bytes, there, _LOWER.format(key))
@@ -326,9 +323,16 @@ def check_disk(cell: CellSpec, saved_bytes: int) -> None:
     if not store_class(cell.scenario["store"]).keeps_once(cell.scenario["settings"]):
         where += f", where a store that compacts takes twice its {saved_bytes / 1e9:.1f} GB"
         factor = _COMPACTING_FACTOR
-    bound = cell.scenario.get("bound_bytes")
-    needed = int(saved_bytes * factor if bound is None else min(saved_bytes, bound * _BOUND_FACTOR))
+    needed = _within_bound(cell.scenario, saved_bytes)
+    if needed is None:
+        needed = int(saved_bytes * factor)
     _refuse(cell, needed, free, where, "choose another data_dir or a smaller workload")
+
+
+def _within_bound(scenario: Mapping[str, Any], saved_bytes: int) -> int | None:
+    """Bytes of a store that keeps to bound_bytes; None of one without a bound."""
+    bound = scenario.get("bound_bytes")
+    return None if bound is None else int(min(saved_bytes, bound * _BOUND_FACTOR))
 
 
 def _on_disk(scenario: Mapping[str, Any]) -> bool:

@@ -31,6 +31,7 @@ from .rows import Table, interval_text, markdown
 _PLACES = ("data_dir", "engine_python", "loadgen_python", "made_model_dir", "environment_records")
 _MUCH = ("loads", "latency")
 _DIRTY = "-dirty"
+_WORDS = {True: "yes", False: "no", None: "-"}
 _RATIOS = {"rps_ratio": "RPS/GPU", "ttft_ratio": "TTFT p50", "ratio": "TTFT"}
 
 
@@ -157,9 +158,8 @@ def compared(measured: Sequence[Measured], without: Sequence[str] = ()) -> pd.Da
 
 
 def _facts(told: Mapping[str, Sequence[str | None]], names: Sequence[str]) -> Table:
-    words = {True: "yes", False: "no", None: "-"}
     rows = [
-        [name, *(text or "not told" for text in texts), words[_alike(texts)]] for name, texts in told.items()
+        [name, *(text or "not told" for text in texts), _WORDS[_alike(texts)]] for name, texts in told.items()
     ]
     return Table(["measured with", *names, "alike"], rows)
 
@@ -177,14 +177,13 @@ def _commit_words(commit: str) -> str:
 
 
 def _shown(table: pd.DataFrame, names: Sequence[str]) -> Table:
-    words = {True: "yes", False: "no", None: "-"}
     rows = [
         [
             row["scenario"],
             row["at"],
             row["ratio"],
             *("-" if pd.isna(row[name]) else row[name] for name in names),
-            words[row["overlap"]],
+            _WORDS[row["overlap"]],
         ]
         for row in table.to_dict("records")
     ]

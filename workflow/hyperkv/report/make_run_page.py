@@ -257,11 +257,7 @@ def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table 
         yield "Predicted and measured", told + fitted, run_rows.predicted_rows(tables["predicted"])
     yield "What is not valid, and why", "", run_rows.invalid_rows(cells, singles)
     if "cost" in run.about.figures:
-        yield (
-            "Cost",
-            "Prices: `config/prices.yaml`, of an H100 SXM.",
-            rows.cost_rows(tables["cost"]),
-        )
+        yield "Cost", "Prices: `config/prices.yaml`, of an H100 SXM.", rows.cost_rows(tables["cost"])
     if "stores" in tables:
         yield "Stores alone", "Medians over repeats.", run_rows.store_rows(tables["stores"])
         limits = run_rows.limit_rows(tables["limits"]) if len(tables["limits"]) else None

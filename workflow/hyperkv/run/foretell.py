@@ -160,9 +160,10 @@ def told(table: pd.DataFrame, repeats: int) -> str:
         }
     )
     minutes = repeats * jobs_s.sum() / 60
+    takes = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
     return (
         f"{shown.to_markdown(index=False, disable_numparse=True)}\n"
-        f"{len(jobs_s)} jobs, {repeats} times: about {f'{minutes:.0f} min' if minutes < 120 else f'{minutes / 60:.0f} h'}. A store is given up to "
+        f"{len(jobs_s)} jobs, {repeats} times: about {takes}. A store is given up to "
         f"{table['saved_bytes'].max() / 1e9:.0f} GB.\n"
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .deadline import Endpoint
 from .direct import DEPTH, MOST_DEPTH, FileSettings
-from .errors import UserError
+from .errors import UserError, above_zero
 from .gate_settings import KEYS as GATE_KEYS
 from .gate_settings import NO_GATE, GateSettings, gate_from
 from .native import INSTALLED
@@ -132,12 +132,7 @@ def settings_from(values: Mapping[str, Any], prefix: str) -> CacheSettings:
         name: values[f"{prefix}.{name}"] for name in numbers if values.get(f"{prefix}.{name}") is not None
     }
     for name, value in given.items():
-        try:
-            given[name] = float(value) if name.endswith("_s") else int(value)
-        except (TypeError, ValueError, OverflowError):
-            given[name] = 0
-        if not 0 < given[name] < float("inf"):
-            raise UserError(f"{prefix}.{name}: {value!r} is wrong; it must be a number above 0")
+        given[name] = above_zero(f"{prefix}.{name}", value, float if name.endswith("_s") else int)
     dirs = tuple(
         Path(word.strip()) for word in str(values.get(f"{prefix}.dirs") or "").split(",") if word.strip()
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import inf
+from typing import Any
+
 
 def printable(text: str) -> str:
     """A text on one line, with escapes for what a terminal would act on or not show."""
@@ -25,3 +28,14 @@ class UserError(Exception):
 
 class StoreError(UserError):
     """A store refused or lost an operation (put, get, start); the message names the store and the cause."""
+
+
+def above_zero(key: str, value: Any, kind: type[int] | type[float] = float, what: str = "a number") -> float:
+    """A setting's value as a finite number of that kind. Raises UserError naming the key."""
+    try:
+        found = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        found = 0
+    if not 0 < found < inf:
+        raise UserError(f"{key}: {value!r} is wrong; it must be {what} above 0")
+    return found

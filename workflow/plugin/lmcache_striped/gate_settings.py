@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
+from .errors import UserError, above_zero
 from .gate import OBJECTIVES, OFF
 
 KEYS = ("gate", "gate_curve", "gate_metrics", "gate_chunk_tokens", "gate_slo_s")
@@ -43,20 +43,12 @@ def gate_from(values: Mapping[str, Any], prefix: str) -> GateSettings:
         raise UserError(f"{prefix}.gate: {objective!r} is wrong; allowed are {', '.join(OBJECTIVES)}")
     if tokens is not None and (not str(tokens).isdecimal() or int(tokens) == 0):
         raise UserError(f"{prefix}.gate_chunk_tokens: {tokens!r} is wrong; it must be a whole number above 0")
-    try:
-        slo_s = None if slo_s is None else float(slo_s)
-    except (TypeError, ValueError):
-        slo_s = 0.0
-    if slo_s is not None and not 0 < slo_s < float("inf"):
-        raise UserError(
-            f"{prefix}.gate_slo_s: {values[f'{prefix}.gate_slo_s']!r} is wrong; it must be seconds above 0"
-        )
     return GateSettings(
         objective,
         None if curve is None else Path(str(curve)),
         None if metrics is None else str(metrics),
         None if tokens is None else int(tokens),
-        slo_s,
+        None if slo_s is None else above_zero(f"{prefix}.gate_slo_s", slo_s, what="seconds"),
     )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
-from .errors import UserError
+from .errors import above_zero
 
 HELD = 0.03  # how far what was achieved may be from what is stated
 _AHEAD_S = 1e-3  # a stripe has its turn at the device so long before it is under way at most
@@ -51,14 +51,8 @@ def device_from(values: Mapping[str, Any], prefix: str) -> Device:
     found: dict[str, Any] = {}
     for field in fields(Device):
         key = f"{prefix}shape_{field.name}"
-        if (value := values.get(key)) is None:
-            continue
-        try:
-            found[field.name] = int(value) if field.name == "queue_depth" else float(value)
-        except (TypeError, ValueError, OverflowError):
-            found[field.name] = 0
-        if not 0 < found[field.name] < float("inf"):
-            raise UserError(f"{key}: {value!r} is wrong; it must be a number above 0")
+        if (value := values.get(key)) is not None:
+            found[field.name] = above_zero(key, value, int if field.name == "queue_depth" else float)
     return Device(**found)
 
 
