@@ -34,6 +34,18 @@ def test_a_disk_that_is_too_slow_is_told_what_is_needed():
     ]
 
 
+def test_a_prompt_that_no_pool_tells_the_needs_of_is_not_among_those_that_tell():
+    """As where a run without a pool joins one with it: one form in a sentence, with its unit."""
+
+    def without_short_pool(record):
+        if record["record"] != "single" or record["spec"]["scenario"]["tier"] != "dram":
+            return record
+        return record | {"samples": [each for each in record["samples"] if each["prompt_tokens"] > 1032]}
+
+    (told, *_) = gpu_answer.answer([run(disk(1.0), change=without_short_pool)])
+    assert " for Llama-3.1-8B with bf16 KV: 32,776 tokens need 4.05 GB/s; 5 clients" in told
+
+
 def test_a_disk_that_is_fast_enough_pays_where_its_interval_is_below_1():
     first, _, second, *_ = gpu_answer.answer([run(disk(0.32))])
     assert " is faster than computing it for Llama-3.1-8B with bf16 KV: TTFT 0.937 (" in first

@@ -247,9 +247,9 @@ def test_the_engine_s_versions_are_those_of_its_own_environment():
 
 
 def test_hits_of_the_dram_before_a_store_are_told_apart(make):
-    folder = Path("results/reference/h200/2026-11-29-gate-load")
+    folder = Path("results/reference/h200/2026-11-30-gate")
     of_10, of_40 = re.findall(
-        r"^\| h100_direct_mp_disk +\| +(?:10|40) .*\| ([^|]*?) +\| 1 of 1", make(folder)[0], re.MULTILINE
+        r"^\| gpu_disk +\| +(?:10|40) .*\| ([^|]*?) +\| 1 of 1", make(folder)[0], re.MULTILINE
     )
     assert of_10 == "100 % DRAM"
-    assert of_40 == "80 % DRAM, ssd (99 % read)"
+    assert of_40 == "89 % DRAM, ssd (98 % read)"
