@@ -165,14 +165,21 @@ def test_a_patch_that_is_not_there_or_changed(made, spec, patches):
         made(planned)
 
 
-def test_the_patches_of_this_repository_change_what_they_say():
-    default = DEFAULTS["patches"]
+def test_the_patches_of_this_repository_say_what_they_change_and_what_they_apply_to():
+    """Those that check less, or that only a bound needs, are asked for by name."""
     names = sorted(path.stem for path in PATCHES.glob("*.patch"))
-    assert sorted([*default, "values-from-files"]) == names  # which checks less, and so is asked for by name
+    assert sorted([*DEFAULTS["patches"], "values-from-files", "locate-values", "compaction-by-keys"]) == names
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (PATCHES / "README.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    columns = next(row for row in rows if row[0] == "source")[1:]
+    default = next(row for row in rows if row[0].startswith(f"v{DEFAULTS['version']} "))[1:]
+    assert sorted(columns) == [f"`{name}`" for name in names]
+    assert {cell.split(";")[0] for cell in default} == {"applies"}
     for name in names:
-        lines = patch_file(name).read_text().splitlines()
-        preamble = lines[: next(i for i, line in enumerate(lines) if line.startswith("diff --git "))]
-        assert re.search(r"Applies to v2\.10\.0", " ".join(preamble))
+        assert not patch_file(name).read_text().startswith("diff --git "), "what it changes"
         assert set(needs_of(name)) <= {*names} - {name}
 
 

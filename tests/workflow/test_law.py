@@ -129,6 +129,14 @@ def test_every_table_has_its_columns_described():
     assert tables - {"columns"} == set(columns_dictionary())
 
 
+def test_every_folder_of_tests_is_collected(pytestconfig):
+    """pytest leaves out folders called build, dist and the like, unless it is told."""
+    folders = [path for path in Path("tests").rglob("*") if path.is_dir() and any(path.glob("test_*.py"))]
+    left_out = pytestconfig.getini("norecursedirs")
+    assert Path("tests/build") in folders
+    assert [path for path in folders if any(path.match(pattern) for pattern in left_out)] == []
+
+
 def test_every_figure_has_its_caption():
     figures = {rule.module.removeprefix("figures.") for rule in RULES if rule.module.startswith("figures.")}
     assert {path.stem for path in Path("workflow/report/figures").glob("*.rst")} == figures
