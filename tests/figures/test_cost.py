@@ -27,6 +27,17 @@ def test_every_scenario_has_a_bar_of_parts_that_add_up_to_its_cost():
     assert "under 1 %: ssd_usd_per_gb" in text
 
 
+def test_tiers_of_one_store_are_told_apart_where_prices_move_them():
+    """As Kvrocks on a tmpfs and on a disk."""
+    cost = cost_rows()
+    cached = cost["tier"] != "none"
+    cost.loc[cached, ["store", "connector"]] = ["kvrocks", "direct_mp"]
+    drawn = draw_cost(cost, sensitivity_rows(), 64).axes[1]
+    handles, names = drawn.get_legend_handles_labels()
+    assert len(names) == cost[cached]["tier"].nunique() == 2
+    assert len({handle.patches[0].get_facecolor() for handle in handles}) == 2
+
+
 def test_without_loads_it_says_so():
     assert "No load was measured" in all_text(draw_cost(cost_rows().head(0), sensitivity_rows().head(0), 64))
 

@@ -24,7 +24,7 @@ from workflow.hyperkv.figures import looks
 from workflow.hyperkv.figures.chunk import draw_chunk
 from workflow.hyperkv.figures.latency import draw_latency
 from workflow.hyperkv.figures.stores import draw_stores
-from workflow.hyperkv.figures.style import read_table, save, styles
+from workflow.hyperkv.figures.style import label, read_table, save, styles
 from workflow.hyperkv.figures.tier_tradeoff import draw_tier_tradeoff
 from workflow.hyperkv.figures.transport_medium import draw_transport_medium
 from workflow.hyperkv.records.hardware import mixed
@@ -140,7 +140,8 @@ def test_two_scenarios_of_one_store_are_told_apart_by_name_line_and_marker():
     first, second = (
         line_called(figure.axes[0], f"kvrocks, resp (SSD): {name}") for name in ("kvrocks", "kvrocks_tuned")
     )
-    assert to_hex(first.get_color()) == to_hex(second.get_color())
+    assert to_hex(first.get_color()).upper() == looks.colour_of("kvrocks")
+    assert to_hex(second.get_color()) == looks.shade(looks.colour_of("kvrocks"), 1)
     assert first.get_marker() != second.get_marker()
     assert first.get_linestyle() != second.get_linestyle()
     assert to_hex(second.get_markerfacecolor()) != "#ffffff"
@@ -152,6 +153,16 @@ def test_six_scenarios_of_one_store_and_connector_look_different():
     found = styles(rows)
     assert len({found[name]["marker"] for name in names}) == 6
     assert len({str(found[name]["linestyle"]) for name in names}) == 6
+    assert len({found[name]["color"] for name in names}) == 4
+
+
+def test_a_pool_before_a_store_is_named():
+    row = pd.Series({"tier": "ssd", "store": "kvrocks", "connector": "direct_mp", "gate": "ttft"})
+    assert label(row) == "kvrocks, direct_mp (SSD), gate ttft"
+    pooled = dict(row) | {"dram_pool_bytes": 8 * 2**30}
+    assert label(pd.Series(pooled)) == "kvrocks, direct_mp (SSD) behind DRAM of 8 GiB, gate ttft"
+    dram = dict(row) | {"tier": "dram", "store": "dram", "dram_pool_bytes": 2**29, "gate": None}
+    assert label(pd.Series(dram)) == "dram, direct_mp (RAM)"
 
 
 def test_every_store_has_a_colour_a_marker_and_a_medium_of_its_own():

@@ -21,8 +21,8 @@ from ..records.parity import require_parity
 from ..records.subtitles import under
 from ..tables.methods.cost_model import PARTS, compared_rows, cost_anchor
 from .command import Picture, TwoTables, draw_tables
-from .looks import TIER_COLOURS, colour_of
-from .style import NO_LOADS, WIDTH, at_chunk, draw_interval, empty, labels, note
+from .looks import TIER_COLOURS
+from .style import NO_LOADS, WIDTH, at_chunk, draw_interval, empty, labels, note, styles
 
 PART_COLOURS = {
     "gpu": "#999999",
@@ -116,7 +116,7 @@ def _draw_sensitivity(axes: Axes, rows: pd.DataFrame, sensitivity: pd.DataFrame)
     """The cheapest scenario of each caching tier: percent by which each price's range moves its cost."""
     known = rows[rows["usd_per_million_tokens"].notna() & (rows["tier"] != "none")]
     chosen = [own.loc[own["usd_per_million_tokens"].idxmin()] for _, own in known.groupby("tier", sort=False)]
-    names = labels(rows)
+    names, looks = labels(rows), styles(rows)
     ranges = {row["scenario"]: _ranges(sensitivity, row["scenario"]) for row in chosen}
     widest: dict[str, float] = {}
     for found in ranges.values():
@@ -129,7 +129,7 @@ def _draw_sensitivity(axes: Axes, rows: pd.DataFrame, sensitivity: pd.DataFrame)
     ]
     height = 0.8 / max(len(ranges), 1)
     for index, row in enumerate(chosen):
-        colour, found = colour_of(row["store"]), ranges[row["scenario"]]
+        colour, found = looks[row["scenario"]]["color"], ranges[row["scenario"]]
         for position, price in enumerate(prices):
             low, high = sorted(found.get(price, (0.0, 0.0)))
             axes.barh(
@@ -143,10 +143,10 @@ def _draw_sensitivity(axes: Axes, rows: pd.DataFrame, sensitivity: pd.DataFrame)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("change of the cost (%) over the price's range")
-    axes.set_title("Sensitivity of the cheapest scenario of each tier", fontsize=10)
+    axes.set_title("Sensitivity of the cheapest scenario of each tier", fontsize=10, pad=8 + 14 * len(chosen))
     small = [price for price in widest if price not in prices]
     if prices:
-        axes.legend(fontsize=8, loc="lower right")
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), borderaxespad=0.2, frameon=False)
     if small:
         text = f"under {_LEAST_PERCENT:g} %: {', '.join(small)}"
         axes.annotate(

@@ -20,7 +20,7 @@ from ..base.cli import run_stage
 from .axes import sizes_x
 from .command import Picture, TwoTables, draw_tables
 from .looks import TIER_COLOURS, colour_of, marker_of
-from .style import empty, legend_beside, note, unique_legend
+from .style import empty, legend_beside, note, size_words, unique_legend
 
 TIER_WORDS = {"hbm": "HBM", "dram": "DRAM", "ssd": "SSD"}
 DASHES = ("-", "--", "-.", ":")
@@ -235,9 +235,7 @@ def _tiers_label(row: pd.Series, rows: pd.DataFrame) -> str:
 
 
 def _size(size_bytes: float) -> str:
-    if size_bytes == float("inf"):
-        return "unbounded"
-    return f"{size_bytes / 2**30:g} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:g} MiB"
+    return "unbounded" if size_bytes == float("inf") else size_words(size_bytes)
 
 
 if __name__ == "__main__":

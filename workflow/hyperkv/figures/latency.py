@@ -21,7 +21,7 @@ from ..records.repeats import single_anchor
 from ..records.subtitles import under
 from .axes import log_y, sizes_x
 from .command import Picture, Table, draw_tables
-from .looks import colour_of, marker_of, medium_of
+from .looks import colour_of, marker_of, medium_of, shade
 from .style import dtype_words, empty, gate_words, labels, link_points, pair_words
 
 _DASHES: tuple[LineStyleType, ...] = ("-", "--", "-.", (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
@@ -41,7 +41,7 @@ def main(*, tables: Table, picture: Picture) -> None:
 def draw_latency(latency: pd.DataFrame) -> Figure:
     """latency.csv as two panels over one curve of recompute: loading a prompt, and computing and saving it.
 
-    Scenarios of one store differ in dashes and in markers. Requests that do not prove
+    Scenarios of one store differ in shades of its colour, in dashes and in markers. Requests that do not prove
     themselves have hollow markers.
     """
     if latency.empty:
@@ -61,7 +61,8 @@ def draw_latency(latency: pd.DataFrame) -> Figure:
             turn, place = divmod(used[store], len(_DASHES))
             used[store] += 1
             own = (marker_of(store), *_FURTHER_MARKERS)
-            _draw_line(axes, rows, words, colour_of(store), own[(turn + place) % len(own)], _DASHES[place])
+            look = shade(colour_of(store), used[store] - 1), own[(turn + place) % len(own)], _DASHES[place]
+            _draw_line(axes, rows, words, *look)
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("prompt (tokens)")
         log_y(axes)

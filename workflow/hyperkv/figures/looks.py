@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.typing import LineStyleType
 
 TIER_COLOURS = {"hbm": "#E69F00", "dram": "#0072B2", "ssd": "#D55E00"}
@@ -29,6 +31,7 @@ CONNECTOR_MARKERS = {
 }
 
 
+_SHADES = (("black", 0.0), ("black", 0.35), ("white", 0.4), ("black", 0.6))
 _MEDIA = {"ram": "RAM", "ssd": "SSD"}
 _NO_STORE = {"colour": "#000000", "marker": "x"}  # tier none
 _known: dict[str, dict[str, str]] = {}
@@ -45,6 +48,13 @@ def know(stores: Mapping[str, dict[str, str]]) -> None:
 def colour_of(store: str) -> str:
     """A store's colour; "" is tier none."""
     return _look(store).get("colour", "#999999")
+
+
+def shade(colour: str, number: int) -> str:
+    """A colour for the further scenarios of a store: itself (0), darker, lighter, and darker still, by turns."""
+    end, share = _SHADES[number % len(_SHADES)]
+    mixed = (1 - share) * np.array(to_rgb(colour)) + share * np.array(to_rgb(end))
+    return to_hex(mixed)
 
 
 def marker_of(store: str, second: bool = False) -> str:

@@ -28,7 +28,7 @@ from ..records.frames import read_csv
 from ..records.hardware import gpu_words
 from ..records.repeats import cell_anchor
 from ..records.subtitles import under
-from .looks import LINES, colour_of, marker_of, medium_of
+from .looks import LINES, colour_of, marker_of, medium_of, shade
 
 LEGEND: dict[str, Any] = {"fontsize": 8, "title_fontsize": 8, "handlelength": 3}
 WIDTH = 11.0  # inches: shown 1,140 pixels wide, as the page does, a letter of 8 points is 11 pixels high
@@ -91,9 +91,20 @@ def at_chunk(scenarios: pd.DataFrame, chunk_tokens: int) -> pd.DataFrame:
 
 
 def label(row: pd.Series) -> str:
-    """How a scenario is called in a legend: store, connector, medium and gate."""
-    where = f"{row['store']}, {row['connector']} ({medium_of(row)}){gate_words(row)}"
+    """How a scenario is called in a legend: store, connector, medium, the DRAM pool before it, and gate."""
+    where = f"{row['store']}, {row['connector']} ({medium_of(row)}){pool_words(row)}{gate_words(row)}"
     return RECOMPUTE if row["tier"] == "none" else where
+
+
+def pool_words(row: pd.Series) -> str:
+    """' behind DRAM of 8 GiB' where a pool stands before a store, and serves hits of its own."""
+    pool = row.get("dram_pool_bytes")
+    return f" behind DRAM of {size_words(pool)}" if pd.notna(pool) and row["store"] != "dram" else ""
+
+
+def size_words(size_bytes: float) -> str:
+    """'8 GiB', or '512 MiB' where it is less than one."""
+    return f"{size_bytes / 2**30:g} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:g} MiB"
 
 
 def gate_words(row: pd.Series) -> str:
@@ -143,20 +154,21 @@ def title(rows: pd.DataFrame, text: str) -> str:
 def styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Line styles by scenario: a colour and marker per store, a line per connector.
 
-    Every further scenario of one store and connector has another marker and line, filled as well: hollow means invalid.
+    Every further scenario of one store has another shade of its colour, and of one connector as well another marker and line,
+    filled as well: hollow means invalid.
     """
     found: dict[str, dict[str, Any]] = {}
-    seen: Counter[tuple[str, str]] = Counter()
+    seen: Counter[tuple[str, ...]] = Counter()
     for _, row in rows.drop_duplicates("scenario").iterrows():
         earlier = seen[row["store"], row["connector"]]
-        seen[row["store"], row["connector"]] += 1
+        seen.update([(row["store"], row["connector"]), (row["store"],)])
         marker, line = marker_of(row["store"]), LINES.get(row["connector"], "-.")
         if earlier == 1:
             marker, line = marker_of(row["store"], second=True), _SECOND_LINE
         elif earlier:
             marker, line = _FURTHER[(earlier - 2) % len(_FURTHER)]
         found[row["scenario"]] = {
-            "color": colour_of(row["store"]),
+            "color": shade(colour_of(row["store"]), seen[row["store"],] - 1),
             "marker": marker,
             "linestyle": line,
             "markersize": 6,
