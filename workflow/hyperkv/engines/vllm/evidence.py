@@ -231,7 +231,7 @@ def faults_in(
         found.append(f"vLLM's offloading failed to load {loads} times and to save {saves} times")
     if log.faults:
         found.append(
-            f"{len(log.faults)} lines of LMCache's errors and time-outs, first: {log.faults[0][:200]}"
+            f"errors and time-outs in LMCache's log: {len(log.faults)}, the first: {log.faults[0][:200]}"
         )
     return found
 
