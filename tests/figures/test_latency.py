@@ -65,9 +65,7 @@ def test_one_length_that_is_not_proved_is_hollow_on_a_filled_line():
     face = to_hex(axes.containers[1].lines[0].get_markerfacecolor())
     assert face == colour_of("valkey").lower()
     hollow = [
-        line
-        for line in axes.lines
-        if line.get_linestyle() == "None" and to_hex(line.get_color()) == face
+        line for line in axes.lines if line.get_linestyle() == "None" and to_hex(line.get_color()) == face
     ]
     assert [list(line.get_xdata()) for line in hollow if to_hex(line.get_markerfacecolor()) == "#ffffff"] == [
         [8192]

@@ -41,7 +41,9 @@ def test_what_an_h200_served_was_foretold_within_13_percent():
     assert len(cells) == 24
     for cell in cells:
         key = cell["scenario"], cell["load"]
-        assert found[key]["rps"] == pytest.approx(cell["values"]["rps_per_gpu"], rel=0.2 if key in slower else 0.13), key
+        assert found[key]["rps"] == pytest.approx(
+            cell["values"]["rps_per_gpu"], rel=0.2 if key in slower else 0.13
+        ), key
         assert found[key]["hit_rate"] == pytest.approx(cell["values"]["hit_rate"], abs=0.05), key
 
 

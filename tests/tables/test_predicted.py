@@ -109,9 +109,7 @@ def test_what_was_not_fitted_is_predicted(run, quantity, scenario, prompt, error
 def test_what_a_pool_of_lmcaches_server_finds_is_played_by_its_rule(run, scenario, load, error):
     """Pools smaller than the data; by the ideal LRU errors are up to +100 %."""
     records = [
-        each
-        for each in records_of(BY_NAME[f"2026-11-{run}"], scenario)
-        if each.get("load") in (None, load)
+        each for each in records_of(BY_NAME[f"2026-11-{run}"], scenario) if each.get("load") in (None, load)
     ]
     row = row_of(predicted_table(records, NO_STORES, GPUS), "hit_rate", scenario, load)
     assert row["error"] == pytest.approx(error, abs=0.02)

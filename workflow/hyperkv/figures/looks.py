@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.typing import LineStyleType
@@ -53,8 +52,9 @@ def colour_of(store: str) -> str:
 def shade(colour: str, number: int) -> str:
     """A colour for the further scenarios of a store: itself (0), darker, lighter, and darker still, by turns."""
     end, share = _SHADES[number % len(_SHADES)]
-    mixed = (1 - share) * np.array(to_rgb(colour)) + share * np.array(to_rgb(end))
-    return to_hex(mixed)
+    pairs = zip(to_rgb(colour), to_rgb(end), strict=True)
+    red, green, blue = ((1 - share) * own + share * other for own, other in pairs)
+    return to_hex((red, green, blue))
 
 
 def marker_of(store: str, second: bool = False) -> str:
