@@ -65,6 +65,16 @@ def test_a_line_that_turns_back_has_its_clients_at_its_points():
     assert sorted(float(text.get_text()) for text in figure.axes[0].texts) == sorted(rows.loc[line, "load"])
 
 
+def test_one_load_has_no_order_and_its_points_stand_close_to_it():
+    rows = scenario_rows(("dram", "files"), chunks=(64,), loads=(3,))
+    rows = rows.assign(ttft_p50_ms_low=rows["ttft_p50_ms"] - 1, ttft_p50_ms_high=rows["ttft_p50_ms"] + 1)
+    figure = draw_tier_tradeoff(rows, 64)
+    assert "points: 3 clients;" in all_text(figure)
+    low, high = figure.axes[1].get_xlim()
+    beside = [x for line in figure.axes[1].lines for x in line.get_xdata()]
+    assert max(abs(x - 3) for x in beside) < (high - low) / 4
+
+
 def test_an_unknown_hit_rate_is_a_dash():
     rows = scenario_rows()
     rows.loc[rows["scenario"] == "files-64", ["hit_rate", "rps_per_gpu"]] = None

@@ -242,12 +242,15 @@ def name_loads(axes: Axes, rows: pd.DataFrame) -> str:
 
     The more clients, the fewer TPS/user, mostly; where that is not so the line's points carry their number of clients.
     """
-    loads = ", ".join(f"{load:g}" for load in sorted(rows["load"].unique()))
+    loads = sorted(rows["load"].unique())
+    told = f"points: {', '.join(f'{load:g}' for load in loads)} client{'s' * (loads != [1])}"
+    if len(loads) == 1:
+        return told
     known = rows.dropna(subset=["tps_per_user", "rps_per_gpu"]).sort_values("load")
     turning = known.groupby("scenario").filter(lambda line: not line["tps_per_user"].is_monotonic_decreasing)
     for _, point in turning.iterrows():
         note(axes, f"{point['load']:g}", (point["tps_per_user"], point["rps_per_gpu"]), (0, -13), ha="center")
-    return f"points: {loads} clients, right to left{'' if turning.empty else ' where not numbered'}"
+    return f"{told}, right to left{'' if turning.empty else ' where not numbered'}"
 
 
 def legend(

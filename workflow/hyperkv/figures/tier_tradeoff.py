@@ -32,6 +32,7 @@ from .style import (
     title,
 )
 
+_ONE_LOAD = 0.06  # clients to either side
 _PANELS = (("tps_per_user", "rps_per_gpu"), ("load", "ttft_p50_ms"), ("load", "ttft_p95_ms"))
 
 
@@ -74,8 +75,10 @@ def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
     for axes, name in zip(waits, ("p50", "p95"), strict=True):
         axes.set_ylabel(f"TTFT {name} (ms)")
         log_y(axes)
-        axes.set_xticks(sorted(rows["load"].unique()))
+        axes.set_xticks(loads := sorted(rows["load"].unique()))
         axes.xaxis.set_major_formatter(FuncFormatter(plain))
+        if len(loads) == 1:  # what stands beside one another is of one load
+            axes.set_xlim(loads[0] - _ONE_LOAD, loads[0] + _ONE_LOAD)
     waits[0].tick_params(labelbottom=False)
     waits[1].set_xlabel("clients")
     figure.suptitle(title(rows, f"DRAM against SSD, chunk {chunk_tokens} tokens"), fontsize=11)
