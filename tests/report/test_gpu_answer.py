@@ -105,15 +105,16 @@ def test_several_models_are_a_list():
     assert gpu_answer.quoted(told).splitlines()[1:3] == [">", f"> {told[2]}"]
 
 
-def test_a_dram_pool_that_served_hits_too_is_told():
+def test_a_dram_pool_that_served_hits_too_is_told_and_what_it_left_to_the_ssd():
     def pooled(record):
-        found = changed(record, dram_hit_tokens=256)
+        found = changed(record, dram_hit_tokens=192, hit_tokens=256)
         if found["record"] == "cell":
             found["spec"]["scenario"]["dram_pool_bytes"] = 8 * 2**30
         return found
 
     told = gpu_answer.answer([run(disk(1.0), change=pooled)])[0]
-    assert "; 5 clients, multi turn, DRAM pool of 8 GiB: requests/s 0.984 (" in told
+    assert "; 5 clients, multi turn, 8 GiB DRAM pool: requests/s 0.984 (" in told
+    assert told.endswith("TTFT 2.84 (2.81 to 2.87), 25 % of hits from SSD.")
 
 
 @pytest.mark.parametrize("key", ["gate", "shape"])

@@ -114,6 +114,8 @@ def load_rows(run: KeptRun) -> pd.DataFrame:
     shaped = {name for name, scenario in own.items() if scenario.get("shape")}
     cells = cells_table(records)
     first = cells[cells["valid"].astype(bool)].drop_duplicates(["scenario", "load"])
+    hits = cells[cells["valid"].astype(bool)].groupby(["scenario", "load"])[["dram_hit_tokens", "hit_tokens"]]
+    first = first.drop(columns=["dram_hit_tokens", "hit_tokens"]).merge(hits.sum().reset_index())
     rows = cell_ratios(cells).merge(first, on=["scenario", "load"])
     rows = rows.assign(gate=rows["gate"].fillna(""))
     from_ssd = (
@@ -137,14 +139,15 @@ def _prompt_words(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load_words(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A DRAM pool is told where hits came from it, too."""
+    """A DRAM pool is told where hits came from it, too, and how many did not."""
     pool = row["dram_pool_bytes"] if row["dram_hit_tokens"] and pd.notna(row["dram_pool_bytes"]) else None
     asked = [f"{row['load']:g} clients", row["workload"].split(",")[0].replace("_", " ")]
     return {
-        "asked": ", ".join([*asked, *([f"DRAM pool of {pool / 2**30:g} GiB"] if pool else [])]),
+        "asked": ", ".join([*asked, *([f"{pool / 2**30:g} GiB DRAM pool"] if pool else [])]),
         "gate": row["gate"] or None,
         "rps": _with_range(row, "rps_ratio"),
         "ttft": _with_range(row, "ttft_ratio"),
+        "below": f"{1 - row['dram_hit_tokens'] / row['hit_tokens']:.0%}".replace("%", " %") if pool else None,
     }
 
 
