@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import gc
 import json
 import os
 import shutil
@@ -110,6 +111,7 @@ def dead(data: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def nothing_precious_is_lost(tmp_path) -> Iterator[None]:
+    gc.collect()  # what tests before this one have left
     before = len(os.listdir("/proc/self/fd"))
     yield
     assert len(os.listdir("/proc/self/fd")) == before

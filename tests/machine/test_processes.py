@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -267,6 +267,15 @@ def test_what_a_server_s_children_leave_is_waited_for(tmp_path):
     assert not psutil.pid_exists(child.pid)
 
 
+def mapped(path: Path) -> bool:
+    """Whether any process has a file mapped."""
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):
+            if f" {path}\n" in maps.read_text():
+                return True
+    return False
+
+
 def sharing(name: str, create: bool) -> list[str]:
     script = (
         "from multiprocessing import resource_tracker, shared_memory as shared; import time; "
@@ -274,6 +283,40 @@ def sharing(name: str, create: bool) -> list[str]:
         "resource_tracker.unregister(one._name, 'shared_memory'); print('up', flush=True); time.sleep(60)"
     )
     return [sys.executable, "-c", script]
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_shared_memory_that_a_killed_owner_left_goes_with_the_next_server_of_its_log(used, log, tmp_path):
+    """As vLLM's pool after kill -9 of the stage; of another's file the note may say what it likes."""
+    block = Path("/dev/shm", f"hyperkv-{os.getpid()}-left-{used}")
+    argv, other = (
+        sharing(block.name, True),
+        OwnedProcess(sharing(block.name, False), log=tmp_path / "log", label="x"),
+    )
+    script = (
+        "import os, signal; from pathlib import Path; from workflow.hyperkv.machine.processes import OwnedProcess\n"
+        f"process = OwnedProcess({argv!r}, log=Path({str(log)!r}), label='server'); process.start()\n"
+        "process.wait_ready(lambda: 'up' in process.lines(), 20); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    note, kept = log.with_name(log.name + ".shared"), tmp_path / "kept"
+    kept.touch()
+    try:
+        owner = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
+        assert owner.returncode == -signal.SIGKILL
+        eventually(lambda: not mapped(block))  # the server dies with its owner
+        assert block.exists()
+        assert note.read_text() == f"{block}\n"
+        note.write_text(f"{block}\n{kept}\n/dev/shm/../../{kept}\n/dev/shm/none\n")
+        with ExitStack() as stack:
+            if used:
+                stack.enter_context(other).wait_ready(lambda: "up" in other.lines(), 20)
+            with OwnedProcess(["sleep", "60"], log=log, label="next"):
+                assert block.exists() is used
+            assert note.exists() is used
+        assert not block.exists()
+        assert kept.exists()
+    finally:
+        block.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +21,7 @@ import psutil
 
 from ..base.errors import StoreDied, StoreError, UserError, printable
 from ..base.folders import HELD
+from ..base.shared_memory import SharedMemory
 from ..base.surroundings import past_proxies, without_threads
 from .counters import ProcessCounters, process_counters
 
@@ -28,7 +29,6 @@ LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _MARK = "HYPERKV_OWNED"
-_SHARED = re.compile(r"(?m) (/dev/shm/[^/\n]+)(?<! \(deleted\))$")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -108,7 +108,7 @@ class OwnedProcess:
         self._env = variables_of(env or {}) | {_MARK: self._mark}
         self._process: subprocess.Popen | None = None
         self._log_start = 0
-        self._shared: set[Path] = set()
+        self._shared = SharedMemory(log.with_name(log.name + ".shared"))
         self.final_counters: ProcessCounters | None = None
 
     def __enter__(self) -> OwnedProcess:
@@ -128,6 +128,7 @@ class OwnedProcess:
     def start(self) -> None:
         """Start the process. Raises UserError when the program is missing."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._shared.take_over()
         _adopt_orphans(True)
         try:
             with self.log.open("ab") as sink:
@@ -248,12 +249,12 @@ class OwnedProcess:
                 os.waitpid(pid, os.WNOHANG)
         if not self._leaders:
             _adopt_orphans(False)
-        _remove_unused(self._shared)
+        self._shared.remove_unused()
 
     def _see_shared(self) -> list[int]:
-        """Remember which shared memory is in use, and return the descendants' ids: one that is killed later does not tell."""
+        """Remember which shared memory is in use, and return the descendants' ids."""
         members = _descendants(self.pid)
-        self._shared |= _shared_memory([self.pid, *members])
+        self._shared.see([self.pid, *members])
         return members
 
     def _strays(self) -> list[psutil.Process]:
@@ -299,22 +300,6 @@ def _descendants(pid: int) -> list[int]:
     with contextlib.suppress(psutil.Error):
         return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     return []
-
-
-def _shared_memory(pids: Iterable[int]) -> set[Path]:
-    """The objects of POSIX shared memory (shm_overview(7)) that processes have mapped."""
-    found: set[Path] = set()
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            found |= {Path(name) for name in _SHARED.findall(Path(f"/proc/{pid}/maps").read_text())}
-    return found
-
-
-def _remove_unused(shared: Iterable[Path]) -> None:
-    if left := {one for one in shared if one.exists()}:
-        for unused in left - _shared_memory(psutil.pids()):
-            with contextlib.suppress(OSError):
-                unused.unlink()
 
 
 def _signal_group(pgid: int, number: int) -> None:

@@ -1,0 +1,56 @@
+"""The shared memory of a server's processes: what they had mapped goes with them, after kill -9 of its owner with the next server of the same log."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+_MAPPED = re.compile(r"(?m) (/dev/shm/[^/\n]+)(?<! \(deleted\))$")
+_NAMED = re.compile(r"/dev/shm/[^/\n]+")
+
+
+class SharedMemory:
+    """Objects of POSIX shared memory (shm_overview(7)) that processes have mapped.
+
+    note: a file that names them as long as they may be left. Who is given it next has them, too.
+    """
+
+    def __init__(self, note: Path):
+        self._note = note
+        self._seen: set[Path] = set()
+
+    def take_over(self) -> None:
+        """Remove what an owner that was killed has left, and remember what of it is in use."""
+        with contextlib.suppress(OSError):
+            self._seen |= {
+                Path(name) for name in self._note.read_text().splitlines() if _NAMED.fullmatch(name)
+            }
+        self.remove_unused()
+
+    def see(self, pids: Iterable[int]) -> None:
+        """Remember, and note, what processes have mapped: one that is killed later does not tell."""
+        if mapped := _mapped(pids) - self._seen:
+            self._seen |= mapped
+            with contextlib.suppress(OSError):
+                self._note.write_text("".join(f"{name}\n" for name in sorted(self._seen)))
+
+    def remove_unused(self) -> None:
+        """Remove what nobody has mapped, of the user's own; when nothing is left, the note."""
+        if there := {one for one in self._seen if one.exists()}:
+            for unused in there - _mapped(int(name) for name in os.listdir("/proc") if name.isdigit()):
+                with contextlib.suppress(OSError):
+                    unused.unlink()
+        if not any(one.exists() for one in there):
+            with contextlib.suppress(OSError):
+                self._note.unlink(missing_ok=True)
+
+
+def _mapped(pids: Iterable[int]) -> set[Path]:
+    found: set[Path] = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found |= {Path(name) for name in _MAPPED.findall(Path(f"/proc/{pid}/maps").read_text())}
+    return found
