@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -161,6 +162,14 @@ def computed(serving, values) -> list[Answer]:
         found.append(serving[0].ask(number))
         values.arrived(number)
     return found
+
+
+def test_every_process_of_a_vllm_can_be_known_by_its_environment(serving):
+    """After kill -9 of a stage its guard finds them so; their titles (setproctitle) would be written over it."""
+    own = psutil.Process().children(recursive=True)
+    titled = [each for each in own if "".join(each.cmdline()).startswith("VLLM::")]
+    assert len(titled) == len(serving)
+    assert all("HYPERKV_OWNED" in each.environ() for each in titled)
 
 
 def test_what_the_pool_is_too_small_for_comes_back_from_the_store(serving, computed):

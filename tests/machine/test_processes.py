@@ -138,9 +138,9 @@ def test_check_alive_names_the_signal(log):
 
 def test_environment_reaches_the_process(log):
     with OwnedProcess(
-        ["sh", "-c", "echo $OF_OURS; exit"], log=log, label="x", env={"OF_OURS": "yes"}
+        ["sh", "-c", "echo $OF_OURS $SPT_NOENV; exit"], log=log, label="x", env={"OF_OURS": "yes"}
     ) as process:
-        assert eventually(lambda: process.last_line() == "yes")
+        assert eventually(lambda: process.last_line() == "yes 1")
 
 
 def test_threads_of_a_snakemake_job_are_not_a_servers(log, monkeypatch):

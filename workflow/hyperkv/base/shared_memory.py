@@ -39,13 +39,18 @@ class SharedMemory:
 
     def remove_unused(self) -> None:
         """Remove what nobody has mapped, of the user's own; when nothing is left, the note."""
-        if there := {one for one in self._seen if one.exists()}:
-            for unused in there - _mapped(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        self._seen = self._there()
+        if self._seen:
+            for unused in self._seen - _mapped(int(name) for name in os.listdir("/proc") if name.isdigit()):
                 with contextlib.suppress(OSError):
                     unused.unlink()
-        if not any(one.exists() for one in there):
+            self._seen = self._there()
+        if not self._seen:
             with contextlib.suppress(OSError):
                 self._note.unlink(missing_ok=True)
+
+    def _there(self) -> set[Path]:
+        return {one for one in self._seen if one.exists()}
 
 
 def _mapped(pids: Iterable[int]) -> set[Path]:

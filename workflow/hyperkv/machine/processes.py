@@ -29,6 +29,8 @@ LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _MARK = "HYPERKV_OWNED"
+# vLLM's processes write their titles (setproctitle) over their environment, by which base.parent knows them, unless this is set.
+_LEGIBLE = {"SPT_NOENV": "1"}
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -105,7 +107,7 @@ class OwnedProcess:
         self.log = log
         self.label = label
         self._mark = uuid.uuid4().hex
-        self._env = variables_of(env or {}) | {_MARK: self._mark}
+        self._env = variables_of(env or {}) | _LEGIBLE | {_MARK: self._mark}
         self._process: subprocess.Popen | None = None
         self._log_start = 0
         self._shared = SharedMemory(log.with_name(log.name + ".shared"))
