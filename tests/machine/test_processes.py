@@ -289,10 +289,8 @@ def sharing(name: str, create: bool) -> list[str]:
 def test_shared_memory_that_a_killed_owner_left_goes_with_the_next_server_of_its_log(used, log, tmp_path):
     """As vLLM's pool after kill -9 of the stage; of another's file the note may say what it likes."""
     block = Path("/dev/shm", f"hyperkv-{os.getpid()}-left-{used}")
-    argv, other = (
-        sharing(block.name, True),
-        OwnedProcess(sharing(block.name, False), log=tmp_path / "log", label="x"),
-    )
+    argv = sharing(block.name, True)
+    other = OwnedProcess(sharing(block.name, False), log=tmp_path / "log", label="x")
     script = (
         "import os, signal; from pathlib import Path; from workflow.hyperkv.machine.processes import OwnedProcess\n"
         f"process = OwnedProcess({argv!r}, log=Path({str(log)!r}), label='server'); process.start()\n"

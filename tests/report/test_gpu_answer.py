@@ -116,6 +116,11 @@ def test_a_dram_pool_that_served_hits_too_is_told_and_what_it_left_to_the_ssd():
     assert "; 5 clients, multi turn, 8 GiB DRAM pool: requests/s 0.984 (" in told
     assert told.endswith("TTFT 2.84 (2.81 to 2.87), 25 % of hits from SSD.")
 
+    def with_hbm(record):
+        return changed(pooled(record), hbm_hit_tokens=32)
+
+    assert gpu_answer.answer([run(disk(1.0), change=with_hbm)])[0].endswith(", 12 % of hits from SSD.")
+
 
 @pytest.mark.parametrize("key", ["gate", "shape"])
 def test_what_the_disk_alone_did_not_do_is_no_answer(key):

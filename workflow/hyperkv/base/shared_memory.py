@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _MAPPED = re.compile(r"(?m) (/dev/shm/[^/\n]+)(?<! \(deleted\))$")
-_NAMED = re.compile(r"/dev/shm/[^/\n]+")
+_FOLDER = Path("/dev/shm")
 
 
 class SharedMemory:
@@ -25,9 +25,8 @@ class SharedMemory:
     def take_over(self) -> None:
         """Remove what an owner that was killed has left, and remember what of it is in use."""
         with contextlib.suppress(OSError):
-            self._seen |= {
-                Path(name) for name in self._note.read_text().splitlines() if _NAMED.fullmatch(name)
-            }
+            noted = map(Path, self._note.read_text().splitlines())
+            self._seen |= {path for path in noted if path.parent == _FOLDER}
         self.remove_unused()
 
     def see(self, pids: Iterable[int]) -> None:
@@ -47,7 +46,7 @@ class SharedMemory:
             self._seen = self._there()
         if not self._seen:
             with contextlib.suppress(OSError):
-                self._note.unlink(missing_ok=True)
+                self._note.unlink()
 
     def _there(self) -> set[Path]:
         return {one for one in self._seen if one.exists()}

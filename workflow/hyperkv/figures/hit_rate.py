@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from ..base.cli import run_stage
+from ..records.templates import size_words
 from .axes import sizes_x
 from .command import Picture, TwoTables, draw_tables
 from .looks import TIER_COLOURS, colour_of, marker_of
-from .style import empty, legend_beside, note, size_words, unique_legend
+from .style import empty, legend_beside, note, unique_legend
 
 TIER_WORDS = {"hbm": "HBM", "dram": "DRAM", "ssd": "SSD"}
 DASHES = ("-", "--", "-.", ":")

@@ -28,6 +28,7 @@ from ..records.frames import read_csv
 from ..records.hardware import gpu_words
 from ..records.repeats import cell_anchor
 from ..records.subtitles import under
+from ..records.templates import size_words
 from .looks import LINES, colour_of, marker_of, medium_of, shade
 
 LEGEND: dict[str, Any] = {"fontsize": 8, "title_fontsize": 8, "handlelength": 3}
@@ -102,11 +103,6 @@ def pool_words(row: pd.Series) -> str:
     return f" behind DRAM of {size_words(pool)}" if pd.notna(pool) and row["store"] != "dram" else ""
 
 
-def size_words(size_bytes: float) -> str:
-    """'8 GiB', or '512 MiB' where it is less than one."""
-    return f"{size_bytes / 2**30:g} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:g} MiB"
-
-
 def gate_words(row: pd.Series) -> str:
     """', gate ttft' where a gate decides how much of what is there is loaded."""
     return f", gate {row['gate']}" if pd.notna(row.get("gate")) else ""
@@ -158,22 +154,24 @@ def styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     filled as well: hollow means invalid.
     """
     found: dict[str, dict[str, Any]] = {}
-    seen: Counter[tuple[str, ...]] = Counter()
+    seen: Counter[tuple[str, str]] = Counter()
+    of_store: Counter[str] = Counter()
     for _, row in rows.drop_duplicates("scenario").iterrows():
         earlier = seen[row["store"], row["connector"]]
-        seen.update([(row["store"], row["connector"]), (row["store"],)])
+        seen[row["store"], row["connector"]] += 1
         marker, line = marker_of(row["store"]), LINES.get(row["connector"], "-.")
         if earlier == 1:
             marker, line = marker_of(row["store"], second=True), _SECOND_LINE
         elif earlier:
             marker, line = _FURTHER[(earlier - 2) % len(_FURTHER)]
         found[row["scenario"]] = {
-            "color": shade(colour_of(row["store"]), seen[row["store"],] - 1),
+            "color": shade(colour_of(row["store"]), of_store[row["store"]]),
             "marker": marker,
             "linestyle": line,
             "markersize": 6,
             "linewidth": 1.6,
         }
+        of_store[row["store"]] += 1
     return found
 
 

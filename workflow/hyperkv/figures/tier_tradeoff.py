@@ -72,10 +72,11 @@ def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
         ylabel="RPS/GPU (requests per second, median)",
     )
     trade.set_ylim(bottom=0)
+    loads = sorted(rows["load"].unique())
     for axes, name in zip(waits, ("p50", "p95"), strict=True):
         axes.set_ylabel(f"TTFT {name} (ms)")
         log_y(axes)
-        axes.set_xticks(loads := sorted(rows["load"].unique()))
+        axes.set_xticks(loads)
         axes.xaxis.set_major_formatter(FuncFormatter(plain))
         if len(loads) == 1:  # what stands beside one another is of one load
             axes.set_xlim(loads[0] - _ONE_LOAD, loads[0] + _ONE_LOAD)

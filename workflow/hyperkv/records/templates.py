@@ -27,6 +27,11 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:#.3g}".rstrip(".")
 
 
+def size_words(size_bytes: float) -> str:
+    """'8 GiB', or '512 MiB' where it is less than one."""
+    return f"{size_bytes / 2**30:g} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:g} MiB"
+
+
 @cache
 def _template(path: Path) -> Template:
     return environment(path.parent).get_template(path.name)

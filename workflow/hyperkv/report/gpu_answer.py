@@ -14,13 +14,15 @@ from ...plugin.lmcache_striped.gate import TTFT
 from ..predict.single_requests import of_pool
 from ..records.hardware import short_gpu
 from ..records.kept_run import KeptRun
-from ..records.templates import filled, number
+from ..records.templates import filled, number, size_words
 from ..tables.cells import cells_table
 from ..tables.methods.over_recompute import cell_ratios, measured_break_even, single_ratios
+from .rows import percent
 
 MODELS = Path("config/models")
 _GROUP = ["gpu", "model", "kv_dtype", "gpus"]
 PAYS, LOSES, UNDECIDED, LOADS, NEEDS = "pays", "loses", "undecided", "loads", "needs"
+_HITS = ("hbm_hit_tokens", "dram_hit_tokens", "hit_tokens")
 _NEARLY = 0.9  # of a prompt's tokens; the rest is computed, as of a chunk that is not full
 Groups = dict[tuple[str, ...], "Group"]
 
@@ -113,9 +115,9 @@ def load_rows(run: KeptRun) -> pd.DataFrame:
     own = {record["scenario"]: record["spec"]["scenario"] for record in records}
     shaped = {name for name, scenario in own.items() if scenario.get("shape")}
     cells = cells_table(records)
-    first = cells[cells["valid"].astype(bool)].drop_duplicates(["scenario", "load"])
-    hits = cells[cells["valid"].astype(bool)].groupby(["scenario", "load"])[["dram_hit_tokens", "hit_tokens"]]
-    first = first.drop(columns=["dram_hit_tokens", "hit_tokens"]).merge(hits.sum().reset_index())
+    valid = cells[cells["valid"].astype(bool)]
+    summed = {name: valid.groupby(["scenario", "load"])[name].transform("sum") for name in _HITS}
+    first = valid.assign(**summed).drop_duplicates(["scenario", "load"])
     rows = cell_ratios(cells).merge(first, on=["scenario", "load"])
     rows = rows.assign(gate=rows["gate"].fillna(""))
     from_ssd = (
@@ -139,15 +141,16 @@ def _prompt_words(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load_words(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A DRAM pool is told where hits came from it, too, and how many did not."""
+    """A DRAM pool is told where hits came from it, too, and which share from below it."""
     pool = row["dram_pool_bytes"] if row["dram_hit_tokens"] and pd.notna(row["dram_pool_bytes"]) else None
+    below = 1 - (row["dram_hit_tokens"] + row["hbm_hit_tokens"]) / row["hit_tokens"] if pool else 0.0
     asked = [f"{row['load']:g} clients", row["workload"].split(",")[0].replace("_", " ")]
     return {
-        "asked": ", ".join([*asked, *([f"{pool / 2**30:g} GiB DRAM pool"] if pool else [])]),
+        "asked": ", ".join([*asked, *([f"{size_words(pool)} DRAM pool"] if pool else [])]),
         "gate": row["gate"] or None,
         "rps": _with_range(row, "rps_ratio"),
         "ttft": _with_range(row, "ttft_ratio"),
-        "below": f"{1 - row['dram_hit_tokens'] / row['hit_tokens']:.0%}".replace("%", " %") if pool else None,
+        "below": percent(below) if pool else None,
     }
 
 
