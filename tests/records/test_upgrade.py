@@ -67,6 +67,17 @@ def test_points_of_version_1_take_their_connections_from_their_scenario():
     assert made["store_cpu_s"] is None
 
 
+def test_what_stood_beside_a_pool_is_of_it(cell):
+    """LMCache's server had 7 GiB to keep and 16 GiB beside them, all of which kept things."""
+
+    def had(buffer, pool):
+        old = {**cell, "schema_version": 9, "asked": {**cell["asked"], "buffer_bytes": buffer}}
+        old["spec"] = {**cell["spec"], "scenario": {**cell["spec"]["scenario"], "dram_pool_bytes": pool}}
+        return current(old, "x")["spec"]["scenario"]["dram_pool_bytes"]
+
+    assert [had(23 << 30, 7 << 30), had(7 << 30, 7 << 30), had(16 << 30, None)] == [23 << 30, 7 << 30, None]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -109,11 +109,11 @@ def test_a_dram_pool_that_served_hits_too_is_told_and_what_it_left_to_the_ssd():
     def pooled(record):
         found = changed(record, dram_hit_tokens=192, hit_tokens=256)
         if found["record"] == "cell":
-            found["spec"]["scenario"]["dram_pool_bytes"] = 8 * 2**30
+            found["spec"]["scenario"]["dram_pool_bytes"] = 24 * 2**30
         return found
 
     told = gpu_answer.answer([run(disk(1.0), change=pooled)])[0]
-    assert "; 5 clients, multi turn, 8 GiB DRAM pool: requests/s 0.984 (" in told
+    assert "; 5 clients, multi turn, 24 GiB DRAM pool: requests/s 0.984 (" in told
     assert told.endswith("TTFT 2.84 (2.81 to 2.87), 25 % of hits from SSD.")
 
     def with_hbm(record):

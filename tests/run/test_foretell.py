@@ -36,6 +36,11 @@ def test_what_an_h200_served_was_foretold_within_13_percent():
     slower = {("gpu_tmpfs_throughput", 10), ("gpu_tmpfs_throughput", 20)}
     run = read_run(H200)
     here = {f"scenarios.{name}.data_dir": "/dev/shm" for name in ("gpu_tmpfs", "gpu_tmpfs_throughput")}
+    here |= {  # the buffer stood beside the pool then
+        f"scenarios.{name}.dram_pool_bytes": "24 GiB"
+        for name, own in run.about.configuration["scenarios"].items()
+        if own["tier"] != "none"
+    }
     found = rows(changed(run.about.configuration, here | {"tune.scenarios": []}))
     cells = run.of("cell")
     assert len(cells) == 24
@@ -54,10 +59,11 @@ def test_the_documents_pay_from_a_disk_and_dram_alone_forgets_them(seed):
         scenario: row for (scenario, _), row in rows(changed(DOCUMENTS, {"experiment.seed": seed})).items()
     }
     assert found["gpu_disk_throughput"]["rps_over_none"] >= 1.5
-    assert found["gpu_disk_throughput"]["ttft_p50_s_over_none"] <= 1.02
-    assert found["gpu_dram"]["hit_rate"] < found["gpu_disk"]["hit_rate"] / 1.9
-    assert found["gpu_disk"]["store_hit_rate"] > 0.3
-    assert 40 <= found["gpu_none"]["load_s"] <= 90
+    assert found["gpu_disk_throughput"]["ttft_p50_s_over_none"] <= 1.06
+    assert found["gpu_disk_throughput"]["rps"] > 1.1 * found["gpu_dram"]["rps"]
+    assert found["gpu_dram"]["hit_rate"] < found["gpu_disk"]["hit_rate"] / 2
+    assert found["gpu_disk"]["store_hit_rate"] > 0.6
+    assert 60 <= found["gpu_none"]["load_s"] <= 120
 
 
 def test_a_faster_device_serves_more_and_a_pool_of_all_serves_the_store_s_hits():
@@ -86,7 +92,7 @@ def test_it_says_how_long_all_repeats_take(tmp_path, capsys):
     command(foretell, "--gbps", "1.6", "--out", str(out), "--config", *CONFIGS, documents)
     said = capsys.readouterr().out
     assert "| gpu_disk_ttft " in said
-    assert "5 jobs, 3 times: about 49 min." in said
+    assert "5 jobs, 3 times: about 54 min." in said
     assert "\nqwen3-32b with fp8 KV on H200 141GB (gpu: config/gpus/h200.yaml), a disk of 1.6 GB/s.\n" in said
     assert said.endswith(
         "Break-even of single requests: 1.3 GB/s for 8,200 tokens, 1.1 GB/s for 16,392 tokens.\n"

@@ -192,13 +192,13 @@ def test_a_serde_is_the_adapters_whatever_the_store():
 @pytest.mark.parametrize(
     ("store", "connector", "pool", "size_gib", "watermark"),
     [
-        ("kvrocks", "direct_mp", 12 * GIB, 16, "0.750"),
-        ("files", "mp", 4 * GIB, 8, "0.500"),
+        ("kvrocks", "direct_mp", 16 * GIB, 16, "0.750"),
+        ("files", "mp", 8 * GIB, 8, "0.500"),
         ("kvrocks", "direct_mp", None, 4, None),
         ("dram", "mp", 12 * GIB, 12, None),
     ],
 )
-def test_a_pool_before_a_store_has_the_buffer_beside_it_and_gives_up_what_is_more(
+def test_a_pool_is_all_the_memory_and_one_before_a_store_keeps_what_loads_need_free(
     store, connector, pool, size_gib, watermark
 ):
     server = offload(scenario(store, connector, dram_pool_bytes=pool)).server

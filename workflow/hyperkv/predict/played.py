@@ -22,7 +22,7 @@ from ..engines.replay.modelled import Device, PooledTiers
 from ..engines.replay.pools import PERIOD_S, RATIO, WATERMARK, LruPool, ServerPool
 from ..engines.replay.request import KeyedConversation, ReplayResult, ReplaySettings, VirtualClock
 from ..engines.vllm.command import settings_of
-from ..engines.vllm.lmcache import SERVED, buffer_bytes
+from ..engines.vllm.lmcache import SERVED, keeps_free, kept_share
 from ..engines.vllm.running import conversations_of
 from ..models.gpu import GpuModel
 from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
@@ -105,8 +105,8 @@ class Play:
         pool = scenario["dram_pool_bytes"] or 0
         if not has_server_pool(scenario):
             return LruPool(pool // chunk_bytes)
-        room = self.buffer_bytes or buffer_bytes(scenario, staging)
-        watermark = pool / room if pool < room else WATERMARK
+        room = self.buffer_bytes or pool
+        watermark = kept_share(scenario, staging) if keeps_free(scenario) else WATERMARK
         return ServerPool(
             room // chunk_bytes, clock, watermark, since_s, self._left(room, watermark, since_s)
         )

@@ -10,6 +10,7 @@
    and how far it was held to a shaped device.
 8  energy; a store of the observatory may be damaged in another way than by values that changed places.
 9  what the network to a store at a place gives; hits of what another engine saved.
+10 dram_pool_bytes is all memory of a pool. Before, what LMCache's server kept free for loads stood beside it, and kept things, too.
 """
 
 from __future__ import annotations
@@ -168,6 +169,14 @@ def _swept_to_5(record: Line) -> Line:
     return record | {key: {**record[key], "pair": pair} for key in ("asked", "effective")}
 
 
+def _swept_to_10(record: Line) -> Line:
+    scenario, had = record["spec"].get("scenario", {}), record["asked"]["buffer_bytes"]
+    pool = scenario.get("dram_pool_bytes")
+    if not pool or not had or had <= pool:
+        return record
+    return record | {"spec": {**record["spec"], "scenario": {**scenario, "dram_pool_bytes": had}}}
+
+
 def _pair(vllm: tuple[int, ...]) -> str:
     return "reference" if vllm < (0, 26) else "current"
 
@@ -185,4 +194,5 @@ _STEPS: dict[int, dict[str, Callable[[Line], Line]]] = {
     7: {"cell": _cell_with_evidence, "finalist": _finalist_to_4},
     8: {"cell": _cell_to_8, "finalist": _finalist_to_4, "tried": _tried_to_8},
     9: {"cell": _cell_with_evidence, "finalist": _finalist_to_4},
+    10: {"cell": _swept_to_10, "single": _swept_to_10, "finalist": _finalist_to_4},
 }

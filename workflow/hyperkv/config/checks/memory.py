@@ -11,7 +11,7 @@ from ....plugin.lmcache_striped.stripes import parts_of
 from ...base.errors import UserError
 from ...connectors.registry import STRIPED
 from ...engines.vllm.command import block_bytes_of, settings_of
-from ...engines.vllm.lmcache import CONNECTOR_CLASSES, SERVED, VLLMS_OWN, buffer_bytes, has_both
+from ...engines.vllm.lmcache import CONNECTOR_CLASSES, SERVED, VLLMS_OWN, keeps_free
 from ...models.geometry import Geometry, load_geometry
 from ...models.gpus import KvShare, kv_share, tensor_parallel_of
 from ...stores.registry import store_class
@@ -112,7 +112,7 @@ def _check_vllm(
     share, chunk = kv_share(geometry, tensor_parallel_of(settings)), scenario["chunk_tokens"]
     _check_bound(scenario, geometry, share, contexts, single)
     _check_pools(scenario, geometry, share)
-    if (scenario["dram_pool_bytes"] and not has_both(scenario)) or scenario["connector"] in VLLMS_OWN:
+    if (scenario["dram_pool_bytes"] and not keeps_free(scenario)) or scenario["connector"] in VLLMS_OWN:
         return
     size = share.stored_bytes(chunk)
     prefix = max(working_set([context], size, chunk, False) for context in contexts)
@@ -121,6 +121,11 @@ def _check_vllm(
         raise UserError(
             f"config: vllm.staging_bytes: {settings['staging_bytes'] >> 20} MiB do not hold the whole prefix of the longest "
             f"request; it takes {_mib(prefix)} MiB or more"
+        )
+    if keeps_free(scenario) and scenario["dram_pool_bytes"] <= settings["staging_bytes"]:
+        raise UserError(
+            f"config: scenarios.{scenario['family']}.dram_pool_bytes: of {scenario['dram_pool_bytes'] >> 20} MiB vllm.staging_bytes, "
+            f"{settings['staging_bytes'] >> 20} MiB, are kept free for loads, and nothing would be kept; raise it, or set it to null"
         )
 
 
@@ -197,15 +202,15 @@ def small_pools(
         chunk = scenario["chunk_tokens"]
         size = kv_share(geometry, tensor_parallel_of(settings)).stored_bytes(chunk)
         needed = max(working_set(_longest(each, clients), size, chunk, True) for each in workloads)
-        both = buffer_bytes(scenario, settings["staging_bytes"])
-        if both < needed:
-            pool = scenario["dram_pool_bytes"] or 0
-            key, own = ("vllm.staging_bytes", both - pool) if both > pool else ("dram_pool_bytes", pool)
-            small.setdefault((key, own, clients, needed - both + own), []).append(name)
+        before_store = keeps_free(scenario) or not scenario["dram_pool_bytes"]
+        key = "vllm.staging_bytes" if before_store else "dram_pool_bytes"
+        room = settings["staging_bytes"] if before_store else scenario["dram_pool_bytes"]
+        if room < needed:
+            small.setdefault((key, room, clients, needed), []).append(name)
     return [
-        f"{key} of {', '.join(found)}: {own >> 20} MiB may not hold the prompts of {clients} clients at once, and LMCache's server "
+        f"{key} of {', '.join(found)}: {room >> 20} MiB may not hold the prompts of {clients} clients at once, and LMCache's server "
         f"does not save what it has no room for; {_mib(needed)} MiB do, or lower experiment.loads"
-        for (key, own, clients, needed), found in small.items()
+        for (key, room, clients, needed), found in small.items()
     ]
 
 

@@ -99,8 +99,8 @@ class Vllm(_Engine):
     """Bound of vLLM's own KV cache, of all GPUs together, so that the tiers below are needed; null for
     all that fits. Where GPUs hold copies (MLA, or more GPUs than KV heads) these count."""
     staging_bytes: Size = key("4 GiB")
-    """LMCache's host buffer, for all GPUs together, of a scenario without a DRAM pool, and beside a pool of its server before a store;
-    a request's whole prefix must fit, and better those of all that load at once."""
+    """LMCache's host buffer, for all GPUs together, of a scenario without a DRAM pool; of a pool of its server before a store what is
+    kept free of it. A request's whole prefix must fit, and better those of all that load at once."""
     flags: list[str | int | float] = key([], unit="words")
     """Further words of vLLM's command line, as they are, such as --enforce-eager. Those that a key sets are
     refused; --max-num-batched-tokens, --max-num-seqs and --gpu-memory-utilization replace the workflow's 8192,

@@ -237,7 +237,7 @@ class Scenario(Settings):
     unix socket."""
     dram_pool_bytes: OrNull[Size] = None
     """Size of the DRAM pool, for all GPUs together; for tier ssd a pool in front of the store, null for
-    none."""
+    none. Before a store LMCache's server keeps vllm.staging_bytes of it free, for loads."""
     capacity_bytes: OrNull[Size] = None
     """Bound of a valkey store; null for none."""
     save_decode_cache: Boolean = True

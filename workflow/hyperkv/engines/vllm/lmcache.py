@@ -60,16 +60,20 @@ def loads_ahead(scenario: Mapping[str, Any]) -> bool:
 
 
 def buffer_bytes(scenario: Mapping[str, Any], staging_bytes: int) -> int:
-    """Bytes of host memory between GPU and store: the DRAM pool, without one the staging buffer; both below an LMCache server."""
-    pool = scenario["dram_pool_bytes"] or 0
-    return pool + staging_bytes if not pool or has_both(scenario) else pool
+    """Bytes of host memory between GPU and store, all that there is: the DRAM pool, without one the staging buffer."""
+    return scenario["dram_pool_bytes"] or staging_bytes
 
 
-def has_both(scenario: Mapping[str, Any]) -> bool:
-    """Whether a pool of LMCache's server is before a store, with a buffer beside it: a load needs free room for all of a prompt at once,
-    and a pool that is full is given some back once a second."""
+def keeps_free(scenario: Mapping[str, Any]) -> bool:
+    """Whether vllm.staging_bytes of a scenario's pool are kept free: one of LMCache's server before a store, since a load needs free room
+    for all of a prompt at once, and a pool that is full is given some back once a second."""
     served = scenario.get("connector") in SERVED and _held(scenario) != "pool"
     return served and bool(scenario["dram_pool_bytes"])
+
+
+def kept_share(scenario: Mapping[str, Any], staging_bytes: int) -> float:
+    """Share of such a pool from which on it gives up what it has."""
+    return 1 - staging_bytes / scenario["dram_pool_bytes"]
 
 
 def offload(
@@ -229,8 +233,8 @@ def mp_arguments(
     port: int,
     http_port: int,
 ) -> list[str]:
-    """Arguments of `lmcache server`. Without a DRAM pool L1 is a buffer only, so that hits come from L2; with one before a store it is
-    both, and what is kept is given up from the pool's size on.
+    """Arguments of `lmcache server`. Without a DRAM pool L1 is a buffer only, so that hits come from L2; of one before a store
+    staging_bytes are kept free.
 
     The scenario's `lmcache` keys become options: l1_use_hugepages: true is --l1-use-hugepages. A value that begins with -
     would be an option of its own as a word of its own.
@@ -249,9 +253,8 @@ def mp_arguments(
         options["l2-adapter"] = json.dumps(adapter | ({"serde": held.serde} if held.serde else {}))
         if not scenario["dram_pool_bytes"]:
             options["l2-store-policy"] = "skip_l1"
-        if has_both(scenario):
-            kept = scenario["dram_pool_bytes"] / buffer_bytes(scenario, staging_bytes)
-            options["eviction-trigger-watermark"] = f"{kept:.3f}"
+        if keeps_free(scenario):
+            options["eviction-trigger-watermark"] = f"{kept_share(scenario, staging_bytes):.3f}"
     own = scenario["lmcache"]
     if own.get("l1_use_hugepages"):  # which LMCache refuses beside its defaults
         options["shm-name"] = ""

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -187,10 +187,7 @@ def asked(cell: CellSpec) -> Effective:
     """What the scenario asks of vLLM and LMCache."""
     settings = settings_of(cell.spec)
     per_token = _block_bytes_per_token(cell, settings)
-    found = asked_of(cell.scenario, settings, cell.geometry.kv_dtype, per_token, cell.share.ranks)
-    if cell.scenario["tier"] == "none":
-        return found
-    return replace(found, buffer_bytes=lmcache.buffer_bytes(cell.scenario, settings["staging_bytes"]))
+    return asked_of(cell.scenario, settings, cell.geometry.kv_dtype, per_token, cell.share.ranks)
 
 
 def framed(cell: CellSpec) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 9  # upgrade.py says what each version brought
+SCHEMA_VERSION = 10  # upgrade.py says what each version brought
 CLOSED_SINCE = 3  # from which a file of records must have its closing line
 
 
