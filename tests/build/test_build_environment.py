@@ -133,11 +133,13 @@ def test_every_module_is_tried_by_all_its_names_and_its_absence_means_something(
         tmp_path, vllm___C_stable_libtorch="", lmcache__native_storage_ops="", lmcache__cuda_ops=broken
     )
     record = build_environment.probe(sys.executable, "current", "cuda", ["server"])
+    assert "arrays" not in build_environment.probe(sys.executable, "current", "cuda", ["inside"])["modules"]
     assert record["modules"] == {
         "kernels": "vllm._C_stable_libtorch",
         "attention": None,
         "experts": None,
         "copies": None,
+        "arrays": None,
         "storage": "lmcache.native_storage_ops",
     }
     assert record["errors"]["copies"] == "ImportError: undefined symbol: x"

@@ -178,6 +178,17 @@ def test_a_pool_before_a_store_that_is_to_answer_does_not_serve_and_no_buffer_do
     assert engine.forgot == forgot
 
 
+@pytest.mark.parametrize(
+    ("store", "connector", "forgot"),
+    [("dram", "mp", ["lmcache"]), ("kvrocks", "direct_mp", []), ("dram", "offloading", []), ("dram", "inprocess", [])],
+)
+def test_a_pool_alone_has_room_for_a_prompt_that_is_to_be_found_again(store, connector, forgot, tmp_path):
+    engine, cell = Engine(), SimpleNamespace(scenario={"tier": "dram", "store": store, "connector": connector})
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 8}))
+    Running(engine, None, tmp_path, [], CHUNK).make_room(cell)  # type: ignore[arg-type]
+    assert engine.forgot == forgot
+
+
 def test_bytes_that_pass_processes_by_are_the_devices_or_unknown(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 8}))
     own = Running(Engine(), None, tmp_path, [], CHUNK)  # type: ignore[arg-type]

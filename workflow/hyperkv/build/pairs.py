@@ -63,6 +63,12 @@ MODULES = {
         "cuda",
         False,
     ),
+    "arrays": Module(
+        (("cupy",),),
+        ("server",),
+        "LMCache's server does not reach the GPU, and vLLM waits for it in vain; install cupy-cuda13x there",
+        "cuda",
+    ),
     "storage": Module(
         (("lmcache.lmcache_native",), ("lmcache.native_storage_ops",)), _LMCACHE, "LMCache does not run"
     ),

@@ -120,6 +120,9 @@ def load_rows(run: KeptRun) -> pd.DataFrame:
     first = valid.assign(**summed).drop_duplicates(["scenario", "load"])
     rows = cell_ratios(cells).merge(first, on=["scenario", "load"])
     rows = rows.assign(gate=rows["gate"].fillna(""))
+    pools = rows[rows["store"].eq("dram")].drop_duplicates(["load", "dram_pool_bytes"])
+    alone = {(row["load"], row["dram_pool_bytes"]): row["rps_ratio"] for row in pools.to_dict("records")}
+    rows["alone"] = [alone.get(key) for key in zip(rows["load"], rows["dram_pool_bytes"], strict=True)]
     from_ssd = (
         rows["tier"].eq("ssd") & rows["served_from"].str.contains("ssd") & ~rows["scenario"].isin(shaped)
     )
@@ -141,12 +144,13 @@ def _prompt_words(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load_words(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A DRAM pool is told where hits came from it, too, and which share from below it."""
+    """A DRAM pool is told where hits came from it, too, which share from below it, and what the same DRAM does alone."""
     pool = row["dram_pool_bytes"] if row["dram_hit_tokens"] and pd.notna(row["dram_pool_bytes"]) else None
     below = 1 - (row["dram_hit_tokens"] + row["hbm_hit_tokens"]) / row["hit_tokens"] if pool else 0.0
     asked = [f"{row['load']:g} clients", row["workload"].split(",")[0].replace("_", " ")]
+    alone = number(row["alone"]) if pd.notna(row["alone"]) else "not measured"
     return {
-        "asked": ", ".join([*asked, *([f"{size_words(pool)} DRAM pool"] if pool else [])]),
+        "asked": ", ".join([*asked, *([f"{size_words(pool)} DRAM pool (alone {alone})"] if pool else [])]),
         "gate": row["gate"] or None,
         "rps": _with_range(row, "rps_ratio"),
         "ttft": _with_range(row, "ttft_ratio"),

@@ -99,13 +99,17 @@ class Running:
         """Takes the store's files out of the page cache all the time, where the scenario says so."""
         return every(_EVICT_EVERY_S, self.evict) if self.evict and evicts(cell) else contextlib.nullcontext()
 
+    def make_room(self, cell: CellSpec) -> None:
+        """Empty a pool of LMCache's server that is all there is: what it has no room for at once it does not save."""
+        if cell.scenario["connector"] in lmcache.SERVED and not lmcache.has_store(cell.scenario):
+            self.servers.empty_lmcache_pool()
+
     def empty_buffer(self, cell: CellSpec) -> None:
         """Empty a pool before a store, which is to answer, and a buffer of vLLM's own offloading."""
         pool, cold = cell.scenario["dram_pool_bytes"], cell.scenario["page_cache"] == "evict"
         if vllm_own.behind_pool(cell.scenario) and (cold or not pool):
             self.servers.reset_hbm(pool=True)
-        has_store = store_class(cell.scenario["store"]).held_by_engine != "pool"
-        if cell.scenario["connector"] in lmcache.SERVED and pool and cold and has_store:
+        if cell.scenario["connector"] in lmcache.SERVED and pool and cold and lmcache.has_store(cell.scenario):
             self.servers.empty_lmcache_pool()
 
     def make_cold(self, cell: CellSpec) -> None:

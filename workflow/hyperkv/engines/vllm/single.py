@@ -139,6 +139,8 @@ def first_and_again(
     found = []
     timed = in_process(cell) and not lmcache.loads_ahead(cell.scenario)
     kinds: tuple[Literal["first", "again"], ...] = ("first", "again")
+    if cell.scenario["tier"] != "none":
+        running.make_room(cell)
     for kind in kinds:
         url = running.servers.urls[-1 if kind == "again" and shares(cell) else 0]
         running.check()
