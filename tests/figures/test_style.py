@@ -156,13 +156,13 @@ def test_six_scenarios_of_one_store_and_connector_look_different():
     assert len({found[name]["color"] for name in names}) == 4
 
 
-def test_a_pool_before_a_store_is_named():
+def test_a_pool_s_size_is_named_alone_and_before_a_store():
     row = pd.Series({"tier": "ssd", "store": "kvrocks", "connector": "direct_mp", "gate": "ttft"})
     assert label(row) == "kvrocks, direct_mp (SSD), gate ttft"
     pooled = dict(row) | {"dram_pool_bytes": 8 * 2**30}
     assert label(pd.Series(pooled)) == "kvrocks, direct_mp (SSD) behind DRAM of 8 GiB, gate ttft"
     dram = dict(row) | {"tier": "dram", "store": "dram", "dram_pool_bytes": 2**29, "gate": None}
-    assert label(pd.Series(dram)) == "dram, direct_mp (RAM)"
+    assert label(pd.Series(dram)) == "dram, direct_mp (RAM) of 512 MiB"
 
 
 def test_every_store_has_a_colour_a_marker_and_a_medium_of_its_own():

@@ -180,10 +180,18 @@ def test_a_pool_before_a_store_that_is_to_answer_does_not_serve_and_no_buffer_do
 
 @pytest.mark.parametrize(
     ("store", "connector", "forgot"),
-    [("dram", "mp", ["lmcache"]), ("kvrocks", "direct_mp", []), ("dram", "offloading", []), ("dram", "inprocess", [])],
+    [
+        ("dram", "mp", ["lmcache"]),
+        ("kvrocks", "direct_mp", []),
+        ("dram", "offloading", []),
+        ("dram", "inprocess", []),
+    ],
 )
 def test_a_pool_alone_has_room_for_a_prompt_that_is_to_be_found_again(store, connector, forgot, tmp_path):
-    engine, cell = Engine(), SimpleNamespace(scenario={"tier": "dram", "store": store, "connector": connector})
+    engine, cell = (
+        Engine(),
+        SimpleNamespace(scenario={"tier": "dram", "store": store, "connector": connector}),
+    )
     (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 8}))
     Running(engine, None, tmp_path, [], CHUNK).make_room(cell)  # type: ignore[arg-type]
     assert engine.forgot == forgot

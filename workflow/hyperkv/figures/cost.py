@@ -6,6 +6,7 @@ python -m workflow.hyperkv.figures.cost --tables results/tables/cost.csv results
 from __future__ import annotations
 
 import sys
+import textwrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -83,7 +84,7 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
     for position, (_, row) in enumerate(rows.iterrows()):
         total, begin = row["usd_per_million_tokens"], 0.0
         if pd.isna(total):
-            note(axes, f"no cost: {row['reasons']}", (0, position), (4, 0), va="center")
+            note(axes, textwrap.fill(f"no cost: {row['reasons']}", 80), (0, position), (4, 0), va="center")
             continue
         for part in PARTS:
             width = total * row[f"{part}_share"]

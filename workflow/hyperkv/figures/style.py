@@ -92,15 +92,17 @@ def at_chunk(scenarios: pd.DataFrame, chunk_tokens: int) -> pd.DataFrame:
 
 
 def label(row: pd.Series) -> str:
-    """How a scenario is called in a legend: store, connector, medium, the DRAM pool before it, and gate."""
+    """How a scenario is called in a legend: store, connector, medium, the DRAM pool, and gate."""
     where = f"{row['store']}, {row['connector']} ({medium_of(row)}){pool_words(row)}{gate_words(row)}"
     return RECOMPUTE if row["tier"] == "none" else where
 
 
 def pool_words(row: pd.Series) -> str:
-    """' behind DRAM of 8 GiB' where a pool stands before a store, and serves hits of its own."""
+    """' behind DRAM of 8 GiB' where a pool stands before a store, and serves hits of its own; ' of 8 GiB' of one alone."""
     pool = row.get("dram_pool_bytes")
-    return f" behind DRAM of {size_words(pool)}" if pd.notna(pool) and row["store"] != "dram" else ""
+    if pd.isna(pool):
+        return ""
+    return f"{'' if row['store'] == 'dram' else ' behind DRAM'} of {size_words(pool)}"
 
 
 def gate_words(row: pd.Series) -> str:

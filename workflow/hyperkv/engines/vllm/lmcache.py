@@ -67,9 +67,7 @@ def buffer_bytes(scenario: Mapping[str, Any], staging_bytes: int) -> int:
 def keeps_free(scenario: Mapping[str, Any]) -> bool:
     """Whether vllm.staging_bytes of a scenario's pool are kept free: one of LMCache's server before a store, since a load needs free room
     for all of a prompt at once, and a pool that is full is given some back once a second."""
-    return (
-        scenario.get("connector") in SERVED and has_store(scenario) and bool(scenario["dram_pool_bytes"])
-    )
+    return scenario.get("connector") in SERVED and has_store(scenario) and bool(scenario["dram_pool_bytes"])
 
 
 def has_store(scenario: Mapping[str, Any]) -> bool:

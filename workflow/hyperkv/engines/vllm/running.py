@@ -109,7 +109,7 @@ class Running:
         pool, cold = cell.scenario["dram_pool_bytes"], cell.scenario["page_cache"] == "evict"
         if vllm_own.behind_pool(cell.scenario) and (cold or not pool):
             self.servers.reset_hbm(pool=True)
-        if cell.scenario["connector"] in lmcache.SERVED and pool and cold and lmcache.has_store(cell.scenario):
+        if cold and lmcache.keeps_free(cell.scenario):
             self.servers.empty_lmcache_pool()
 
     def make_cold(self, cell: CellSpec) -> None:
