@@ -292,6 +292,17 @@ def test_slots_of_kvrocks_move_during_loads(tmp_path, kind, client):
 # Nodes that do not answer
 
 
+def test_calls_that_fail_beside_each_other_are_one_node_that_does_not_answer():
+    lines: list[str] = []
+    cluster = Cluster([Endpoint("127.0.0.1", free_port())], lines.append)
+    node = Endpoint("127.0.0.1", 1)
+    said = [str(cluster.failed(node, StoreError(why))) for why in ("connection reset", "broken pipe")]
+    cluster.close()
+    assert "connection reset" in said[0]
+    assert "broken pipe" in said[1]
+    assert [line.partition(";")[0] for line in lines] == [said[0]]
+
+
 def test_a_killed_master_costs_its_stripes_until_its_replica_has_them(tmp_path, client):
     with made("valkey", tmp_path, replicas=1, node_timeout_ms=2000) as cluster:
         keys, lines = new_keys(60), []

@@ -126,11 +126,13 @@ class Cluster:
         return node
 
     def failed(self, node: Endpoint, error: StoreError) -> PartlyLost:
-        """A node has failed a call, and is not asked again before it answers."""
+        """A node has failed a call, and is not asked again before it answers. Calls that failed beside the first are not reported."""
         line = f"a node of the cluster does not answer: {error}"
         with self._lock:
-            self._lost[node] = line
-        self._trouble(f"{line}; what it has is missing until it answers, or another node has its slots")
+            known = node in self._lost
+            self._lost.setdefault(node, line)
+        if not known:
+            self._trouble(f"{line}; what it has is missing until it answers, or another node has its slots")
         return PartlyLost(line)
 
     def not_now(self, node: Endpoint, said: str) -> PartlyLost:
