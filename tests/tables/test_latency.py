@@ -53,6 +53,16 @@ def test_without_a_tier_both_passes_are_computed_and_an_unproved_record_is_marke
     assert (latency["ttft_s"][0], latency["valid"][0], latency["reasons"][0]) == (0.25, False, "because")
 
 
+def test_of_a_length_those_that_proved_themselves_count_and_the_row_is_marked(tables_of, real):
+    record = single("dram", 0.3, 0.1, 0.2, 0.5, valid=False)
+    for sample in record["samples"][2:]:
+        sample["faults"] = ["not found again"]
+    latency = latency_of(tables_of([*real.values(), record])).set_index("pass")
+    assert latency["ttft_s"].to_dict() == {"saved": 0.3, "loaded": 0.1}
+    assert latency["prompts"].to_list() == [1, 1]
+    assert not latency["valid"].any()
+
+
 def test_one_prompt_that_is_not_proved_leaves_other_lengths_as_they_are(tables_of, real):
     record = single("dram", 0.3, 0.1, 0.2, 0.12, valid=False)
     for sample in record["samples"][2:]:

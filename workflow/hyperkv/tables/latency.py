@@ -27,7 +27,8 @@ def main(*, cells: Cells, asked: Asked = None, out: Out) -> None:
 
 
 def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row per scenario, prompt length and pass of single requests: the median TTFT over prompts and repeats.
+    """One row per scenario, prompt length and pass of single requests: the median TTFT over prompts and repeats, of those requests that
+    proved themselves where some did.
 
     pass: computed (no tier), saved (computed, and saved to the tier), loaded (the same prompt from the tier).
     """
@@ -41,6 +42,7 @@ def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
         record = found[0][0]
         own = record["spec"]["scenario"]
         faults = dict.fromkeys(fault for _, sample in found for fault in sample["faults"])
+        counted = [each for each in found if not each[1]["faults"]] or found
         rows.append(
             {
                 "engine": record["engine"],
@@ -53,9 +55,9 @@ def latency_table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 **{key: facts_of(record)[key] for key in ("kv_dtype", "pair")},
                 "prompt_tokens": tokens,
                 "pass": kind,
-                "prompts": len(found),
+                "prompts": len(counted),
                 "cached_tokens": min(sample["cached_tokens"] for _, sample in found),
-                **spread("ttft_s", median_interval([sample["ttft_s"] for _, sample in found])),
+                **spread("ttft_s", median_interval([sample["ttft_s"] for _, sample in counted])),
                 "valid": not faults,
                 "reasons": "; ".join(faults),
                 **hardware.columns_of(record for record, _ in found),
