@@ -26,4 +26,6 @@ def test_kept_records_of_every_age_are_read(folder, tmp_path):
     assert ratios_table(again, None, 64).to_csv() == ratios.to_csv()
     assert sweep_time_table(cells)["cells"][0] == len(cells)
     latency = latency_table(singles)
-    assert latency["prompts"].sum() == sum(len(record["samples"]) for record in singles)
+    assert latency["prompts"].sum() == sum(
+        not sample["faults"] for record in singles for sample in record["samples"]
+    )
