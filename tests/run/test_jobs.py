@@ -22,9 +22,9 @@ from workflow.hyperkv.cells.cell import CellSpec, check_room
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.config.plan import sweep_spec
 from workflow.hyperkv.config.scenarios import selected
-from workflow.hyperkv.engines.vllm.lmcache import buffer_bytes
 from workflow.hyperkv.engines.vllm.running import saved_bytes
 from workflow.hyperkv.machine.environment import has_gpu
+from workflow.hyperkv.records.effective import buffer_bytes
 from workflow.hyperkv.run import jobs
 from workflow.hyperkv.run.jobs import pool_warnings, require_gpu, require_room
 

@@ -221,6 +221,6 @@ def test_bytes_that_pass_processes_by_are_the_devices_or_unknown(tmp_path):
     ],
 )
 def test_a_server_s_buffer_serves_no_hits_where_its_version_can_leave_that(store, pool, known, told):
-    cell = SimpleNamespace(scenario={"store": store, "dram_pool_bytes": pool})
+    cell = SimpleNamespace(scenario={"tier": "dram", "store": store, "dram_pool_bytes": pool})
     assert past_buffer(cell, {"server_options": known}) == told
     assert past_buffer(cell, {}) == []

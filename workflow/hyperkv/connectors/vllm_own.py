@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..stores.registry import store_class
+from ..stores.registry import has_store
 
 OFFLOADING = ("offloading", "striped_tier")
 _HOST = "workflow.hyperkv.connectors.host_offloading"
@@ -16,8 +16,7 @@ _HOST = "workflow.hyperkv.connectors.host_offloading"
 
 def behind_pool(scenario: Mapping[str, Any]) -> bool:
     """Whether a pool of vLLM's own offloading is in front of its store, and answers what it still has."""
-    offloading = scenario["tier"] != "none" and scenario.get("connector") in OFFLOADING
-    return offloading and store_class(scenario["store"]).held_by_engine != "pool"
+    return scenario.get("connector") in OFFLOADING and has_store(scenario)
 
 
 def variables(scenario: Mapping[str, Any], device: str, checkout: str) -> dict[str, str]:

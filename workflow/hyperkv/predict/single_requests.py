@@ -15,7 +15,7 @@ from ..models.gpus import kv_pieces
 from ..records.hardware import gpu_of
 from ..records.repeats import pass_of
 from ..records.scenario import gated
-from ..stores.registry import store_class
+from ..stores.registry import has_store
 from .request_time import REQUEST_S, hit_ttft_s, rest_s, times_of
 
 BY_GATE = "a gate decides how much is loaded"
@@ -79,7 +79,7 @@ def requests_of(record: Mapping[str, Any]) -> Iterator[Request]:
 
 def of_pool(scenario: Mapping[str, Any]) -> bool:
     """Whether a scenario, or a row with its tier and store, has its KV in the engine's own host memory."""
-    return scenario["tier"] != "none" and store_class(scenario["store"]).held_by_engine == "pool"
+    return scenario["tier"] != "none" and not has_store(scenario)
 
 
 def loads_of(record: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], int, int]]:

@@ -20,6 +20,7 @@ from ..engines.vllm.running import context_tokens, saved_bytes
 from ..machine.processes import LOOPBACK
 from ..models.geometry import Geometry
 from ..models.gpus import check_settings, kv_share, tensor_parallel_of
+from ..records.effective import buffer_bytes
 from ..records.scenario import gated
 from ..stores.held import Held
 from ..stores.placed import place as store_place
@@ -65,7 +66,7 @@ def add_engine(files: Files, cell: CellSpec, engine: EngineSlice, place: Place) 
     kv = place.data_dir / "kv"
     saved = 0 if replay or cell.scenario["tier"] == "none" else saved_bytes(cell)
     ports = tuple(range(http_port + 1, http_port + 5))
-    held = Held.of(scenario, kv, share, geometry, saved, lmcache.buffer_bytes(scenario, staging), ports)
+    held = Held.of(scenario, kv, share, geometry, saved, buffer_bytes(scenario, staging), ports)
     offload = lmcache.offload(
         fed(scenario, place.engine_port, None, cell.spec["slo"]),
         staging,

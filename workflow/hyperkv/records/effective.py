@@ -47,6 +47,11 @@ class Effective:
     lmcache: str | None = None
 
 
+def buffer_bytes(scenario: Mapping[str, Any], staging_bytes: int) -> int:
+    """Bytes of host memory between GPU and store, all that there is: the DRAM pool, without one the staging buffer."""
+    return scenario["dram_pool_bytes"] or staging_bytes
+
+
 def asked_of(
     scenario: Mapping[str, Any],
     settings: Mapping[str, Any],
@@ -59,7 +64,7 @@ def asked_of(
     return Effective(
         chunk_tokens=scenario["chunk_tokens"] if below else None,
         save_decode_cache=scenario["save_decode_cache"] if below else None,
-        buffer_bytes=(scenario["dram_pool_bytes"] or settings["staging_bytes"]) if below else None,
+        buffer_bytes=buffer_bytes(scenario, settings["staging_bytes"]) if below else None,
         kv_dtype=kv_dtype,
         kv_bytes_per_token=kv_bytes_per_token,
         block_tokens=settings["block_tokens"],

@@ -120,9 +120,8 @@ def load_rows(run: KeptRun) -> pd.DataFrame:
     first = valid.assign(**summed).drop_duplicates(["scenario", "load"])
     rows = cell_ratios(cells).merge(first, on=["scenario", "load"])
     rows = rows.assign(gate=rows["gate"].fillna(""))
-    pools = rows[rows["store"].eq("dram")].drop_duplicates(["load", "dram_pool_bytes"])
-    alone = {(row["load"], row["dram_pool_bytes"]): row["rps_ratio"] for row in pools.to_dict("records")}
-    rows["alone"] = [alone.get(key) for key in zip(rows["load"], rows["dram_pool_bytes"], strict=True)]
+    pools = rows[rows["store"].eq("dram")].drop_duplicates(same := ["load", "dram_pool_bytes"])
+    rows = rows.merge(pools[same].assign(alone=pools["rps_ratio"]), on=same, how="left")
     from_ssd = (
         rows["tier"].eq("ssd") & rows["served_from"].str.contains("ssd") & ~rows["scenario"].isin(shaped)
     )

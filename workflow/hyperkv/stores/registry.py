@@ -42,10 +42,15 @@ def store_class(name: str) -> type[Store]:
     return store
 
 
+def has_store(scenario: Mapping[str, Any]) -> bool:
+    """Whether a scenario has a store beside the engine's own pool."""
+    return scenario["tier"] != "none" and store_class(scenario["store"]).held_by_engine != "pool"
+
+
 def bypasses_processes(scenario: Mapping[str, Any]) -> bool:
     """Whether a device moves a store's bytes past the processes that ask for them (GPUDirect Storage)."""
-    has_store = scenario["tier"] != "none"
-    return has_store and store_class(scenario["store"]).bypasses_processes(scenario.get("settings", {}))
+    below = scenario["tier"] != "none"
+    return below and store_class(scenario["store"]).bypasses_processes(scenario.get("settings", {}))
 
 
 def stores_of(medium: str) -> list[str]:

@@ -14,7 +14,7 @@ from ...engines.vllm.command import block_bytes_of, settings_of
 from ...engines.vllm.lmcache import CONNECTOR_CLASSES, SERVED, VLLMS_OWN, keeps_free
 from ...models.geometry import Geometry, load_geometry
 from ...models.gpus import KvShare, kv_share, tensor_parallel_of
-from ...stores.registry import store_class
+from ...stores.registry import has_store, store_class
 from ...workloads import Conversation, longest_of
 from ...workloads.context_limit import LONGER, ROOM_TOKENS, ContextLimit, check_context
 from ...workloads.working_set import largest_context, working_set
@@ -202,9 +202,10 @@ def small_pools(
         chunk = scenario["chunk_tokens"]
         size = kv_share(geometry, tensor_parallel_of(settings)).stored_bytes(chunk)
         needed = max(working_set(_longest(each, clients), size, chunk, True) for each in workloads)
-        before_store = keeps_free(scenario) or not scenario["dram_pool_bytes"]
-        key = "vllm.staging_bytes" if before_store else "dram_pool_bytes"
-        room = settings["staging_bytes"] if before_store else scenario["dram_pool_bytes"]
+        if has_store(scenario):
+            key, room = "vllm.staging_bytes", settings["staging_bytes"]
+        else:
+            key, room = "dram_pool_bytes", scenario["dram_pool_bytes"]
         if room < needed:
             small.setdefault((key, room, clients, needed), []).append(name)
     return [

@@ -16,7 +16,7 @@ from ...records.evidence import Evidence, not_saved, quotient, shape_evidence
 from ...records.kinds.cell import Cell, RequestColumns, Single, Values
 from ...records.scenario import gated
 from ...stores.base import DIRECT
-from ...stores.registry import bypasses_processes, store_class
+from ...stores.registry import bypasses_processes, has_store, store_class
 from ...workloads import Conversation
 from . import aiperf
 from .lmcache import loads_ahead
@@ -48,7 +48,7 @@ def evidence_of(
     by_store = window.evidence(log.files)
     if cell.scenario.get("connector") in DIRECT:  # by LMCache's process
         by_store |= {"device_read_bytes": by_store["block_read_bytes"]}
-    if _has_store(cell) and store_class(cell.scenario["store"]).held_by_engine == "folder":
+    if has_store(cell.scenario) and store_class(cell.scenario["store"]).held_by_engine == "folder":
         by_store |= {"device_read_bytes": io[0], "device_write_bytes": io[1]}
         by_store |= {"served_bytes": counted["tier_read_bytes"], "taken_bytes": counted["tier_written_bytes"]}
     if bypasses_processes(cell.scenario):
@@ -99,7 +99,7 @@ def _tokens(
         "store_hit_tokens": from_store,
         "hit_tokens": hbm + external,
         "computed_tokens": computed,
-        "loaded_bytes": (from_store if _has_store(cell) else external) * token_bytes,
+        "loaded_bytes": (from_store if has_store(cell.scenario) else external) * token_bytes,
     }
 
 
@@ -120,7 +120,7 @@ def _saved_bytes(cell: CellSpec, counted: dict[str, int | None], log: Transfers)
     not_saved = log.first_use_chunks * chunk_bytes
     if in_process(cell):
         return log.stored_tokens * cell.stored_bytes_per_token - not_saved
-    if (values := counted["store_saved_chunks"]) is not None and _has_store(cell):
+    if (values := counted["store_saved_chunks"]) is not None and has_store(cell.scenario):
         return values // cell.share.values_per_chunk * chunk_bytes - not_saved
     written = counted["tier_written_bytes"]
     return None if written is None else written - log.dropped_chunks * chunk_bytes - not_saved
@@ -142,10 +142,6 @@ def without_room(cell: CellSpec, counted: Mapping[str, int | None], log: Transfe
     ]
 
 
-def _has_store(cell: CellSpec) -> bool:
-    return cell.scenario["tier"] != "none" and store_class(cell.scenario["store"]).held_by_engine != "pool"
-
-
 def _store_tokens(cell: CellSpec, external: int, counted: dict[str, int | None], window: StoreWindow) -> int:
     """Of the tokens that came from outside HBM those from the store and not from DRAM in front of it: a pool, or the buffer of an
     LMCache server, which may still hold what it is saving.
@@ -154,7 +150,7 @@ def _store_tokens(cell: CellSpec, external: int, counted: dict[str, int | None],
     not (servers before 0.5.5), by the chunks that the server loaded from its store, or by what the store served. What vLLM read
     from its lower tier once and served again is the host's.
     """
-    if not _has_store(cell):
+    if not has_store(cell.scenario):
         return 0
     if (read := counted.get("mooncake_disk_bytes")) is not None:
         return min(external, read // cell.stored_bytes_per_token)
@@ -248,7 +244,7 @@ def _outside(evidence: Evidence) -> int | None:
 def from_buffer(cell: CellSpec, evidence: Evidence) -> list[str]:
     """A line when hits came from a buffer before the store, which still had what it was saving; none with a DRAM pool."""
     found = evidence.dram_hit_tokens
-    if not found or not _has_store(cell) or cell.scenario["dram_pool_bytes"]:
+    if not found or not has_store(cell.scenario) or cell.scenario["dram_pool_bytes"]:
         return []
     return [
         f"{found} of {_outside(evidence)} hit tokens came from the buffer of {_WHOSE.get(cell.scenario['connector'], _LMCACHES)}"

@@ -17,9 +17,10 @@ from ...connectors.gated import gate_keys
 from ...connectors.registry import STRIPED_INSIDE, STRIPED_SERVED, library_of
 from ...connectors.vllm_own import OFFLOADING, mooncake_keys, offloading_keys
 from ...machine.processes import LOOPBACK, option_words
+from ...records.effective import buffer_bytes
 from ...stores.base import DIRECT
 from ...stores.held import Held
-from ...stores.registry import store_class
+from ...stores.registry import has_store, store_class
 
 # What LMCache's own program does; the module cannot be run by itself in 0.5.0.
 COMMAND = "from lmcache.cli.main import main; main()"
@@ -59,20 +60,10 @@ def loads_ahead(scenario: Mapping[str, Any]) -> bool:
     return bool(scenario["lmcache"].get("enable_async_loading"))
 
 
-def buffer_bytes(scenario: Mapping[str, Any], staging_bytes: int) -> int:
-    """Bytes of host memory between GPU and store, all that there is: the DRAM pool, without one the staging buffer."""
-    return scenario["dram_pool_bytes"] or staging_bytes
-
-
 def keeps_free(scenario: Mapping[str, Any]) -> bool:
     """Whether vllm.staging_bytes of a scenario's pool are kept free: one of LMCache's server before a store, since a load needs free room
     for all of a prompt at once, and a pool that is full is given some back once a second."""
     return scenario.get("connector") in SERVED and has_store(scenario) and bool(scenario["dram_pool_bytes"])
-
-
-def has_store(scenario: Mapping[str, Any]) -> bool:
-    """Whether a scenario has a store beside the engine's own pool."""
-    return _held(scenario) != "pool"
 
 
 def kept_share(scenario: Mapping[str, Any], staging_bytes: int) -> float:

@@ -9,8 +9,9 @@ from ....plugin.lmcache_striped.secret import Secret
 from ...base.errors import UserError
 from ...connectors.registry import STRIPED_SERVED
 from ...models.serde import require_serde
+from ...records.effective import buffer_bytes
 from ...stores.registry import store_class
-from .lmcache import IN_PROCESS, SERVED, VLLMS_OWN, buffer_bytes
+from .lmcache import IN_PROCESS, SERVED, VLLMS_OWN
 
 _LEAST_CHUNKS = 4
 _IN_PROCESS_KEYS = {"enable_async_loading", "extra_config", "local_cpu", "max_local_cpu_size", "remote_url"}

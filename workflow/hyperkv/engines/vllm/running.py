@@ -20,7 +20,7 @@ from ...machine.processes import variables_of
 from ...machine.watch import every
 from ...records.effective import Effective, asked_of
 from ...stores.base import Store
-from ...stores.registry import store_class
+from ...stores.registry import has_store, store_class
 from ...workloads import Conversation, longest_context
 from ...workloads.context_limit import ROOM_TOKENS
 from ...workloads.factory import make_workload
@@ -101,7 +101,7 @@ class Running:
 
     def make_room(self, cell: CellSpec) -> None:
         """Empty a pool of LMCache's server that is all there is: what it has no room for at once it does not save."""
-        if cell.scenario["connector"] in lmcache.SERVED and not lmcache.has_store(cell.scenario):
+        if cell.scenario.get("connector") in lmcache.SERVED and not has_store(cell.scenario):
             self.servers.empty_lmcache_pool()
 
     def empty_buffer(self, cell: CellSpec) -> None:

@@ -25,7 +25,7 @@ from ...records.effective import not_as_asked
 from ...records.evidence import quotient, served_from_ram
 from ...records.kinds.cell import Pass, Single
 from ...records.scenario import gated
-from ...stores.registry import store_class
+from ...stores.registry import has_store
 from . import aiperf, lmcache
 from .command import MODEL_NAME
 from .lmcache_log import transfers
@@ -139,8 +139,7 @@ def first_and_again(
     found = []
     timed = in_process(cell) and not lmcache.loads_ahead(cell.scenario)
     kinds: tuple[Literal["first", "again"], ...] = ("first", "again")
-    if cell.scenario["tier"] != "none":
-        running.make_room(cell)
+    running.make_room(cell)
     for kind in kinds:
         url = running.servers.urls[-1 if kind == "again" and shares(cell) else 0]
         running.check()
@@ -187,8 +186,7 @@ def first_and_again(
 
 def shares(cell: CellSpec) -> bool:
     """Whether one engine is to find what another saved."""
-    pool = cell.scenario["tier"] == "none" or store_class(cell.scenario["store"]).held_by_engine == "pool"
-    return len(cell.salts) == 1 and not pool
+    return len(cell.salts) == 1 and has_store(cell.scenario)
 
 
 def device_faults(again: Pass, cell: CellSpec) -> list[str]:

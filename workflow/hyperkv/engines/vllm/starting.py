@@ -19,9 +19,10 @@ from ...machine.environment import gpu_lines
 from ...machine.page_cache import CachedFiles
 from ...machine.processes import free_port
 from ...models.gpus import VISIBLE, check_settings, own_cores, own_gpus, require_gpus
+from ...records.effective import buffer_bytes
 from ...stores.base import DIRECT, Store
 from ...stores.held import Held
-from ...stores.registry import bypasses_processes, store_class
+from ...stores.registry import bypasses_processes, has_store, store_class
 from ...workloads.context_limit import ROOM_TOKENS, ContextLimit, check_context
 from . import aiperf, lmcache, refusals
 from .command import WITHOUT_MAIN, command, settings_of, variables
@@ -59,7 +60,7 @@ def start(cell: CellSpec, stack: contextlib.ExitStack) -> Running:
     check_context(cell.spec["workload"], context_tokens(cell) - ROOM_TOKENS, limit)
     saved = saved_bytes(cell) if scenario["tier"] != "none" else 0
     if scenario["tier"] != "none":
-        check_room(cell, saved, lmcache.buffer_bytes(scenario, staging))
+        check_room(cell, saved, buffer_bytes(scenario, staging))
     store = None
     if scenario["tier"] != "none" and not store_class(scenario["store"]).held_by_engine:
         value_bytes = share.value_bytes(chunk_tokens)
@@ -91,7 +92,7 @@ def _engine(base: _Base, number: int) -> tuple[EngineServers, Held]:
     scenario, geometry, share, staging = cell.scenario, cell.geometry, cell.share, settings["staging_bytes"]
     files = _files(cell, number)
     port, mp_port, http_port, *ports = (free_port() for _ in range(3 + _PROGRAM_PORTS))
-    buffer = lmcache.buffer_bytes(scenario, staging)
+    buffer = buffer_bytes(scenario, staging)
     held = Held.of(scenario, files / "kv", share, geometry, base.saved, buffer, tuple(ports))
     for folder in (held.folder, files / "metrics"):
         folder.mkdir(parents=True)
@@ -176,8 +177,7 @@ def _own_cores(cell: CellSpec, settings: Mapping[str, Any], number: int) -> str 
 def past_buffer(cell: CellSpec, built: dict[str, Any]) -> list[str]:
     """The option that keeps an LMCache server's buffer from serving what it still holds, where its version has one; a DRAM pool is
     meant to. built: what the engine's environment says of itself."""
-    store = store_class(cell.scenario["store"])
-    buffer_only = not cell.scenario["dram_pool_bytes"] and store.held_by_engine != "pool"
+    buffer_only = not cell.scenario["dram_pool_bytes"] and has_store(cell.scenario)
     return [option for option in (_PAST_BUFFER,) if buffer_only and option in built.get("server_options", [])]
 
 
