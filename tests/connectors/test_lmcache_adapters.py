@@ -105,7 +105,7 @@ def test_values_come_back_from_a_cluster_under_the_prefix_of_the_run(kind, tmp_p
     with MadeCluster(kind, tmp_path / "there", program=program) as cluster:
         seed = cluster.endpoints[1]
         at = Endpoint(seed.host, seed.port, prefix="hyperkv:01234567:")
-        wanted = scenario("mp") | {"store": kind, "tier": "dram", "place": {"cluster": True}}
+        wanted = scenario("mp") | {"store": kind, "place": {"cluster": True}}
         with values(wanted, Held(tmp_path), [at]) as made:
             assert made.save()
             assert made.found() == [True] * COUNT + [False]

@@ -137,7 +137,7 @@ def test_the_plugin_and_lmcaches_own_adapters_inside_lmcache_and_vllm_themselves
     files = ("test_remote.py", "test_lmcache_l2.py", "test_password.py", "test_tier.py")
     tests = [f"tests/plugin/{name}" for name in files]
     tests += ["tests/connectors/test_lmcache_adapters.py", "tests/engines/replay/test_server_pool.py"]
-    tests = ["-rs", "-p", "no:cacheprovider", *tests]
+    tests = ["-rs", "--disable-warnings", "-p", "no:cacheprovider", *tests]
     code = f"import sys; sys.path.append({sysconfig.get_path('purelib')!r}); import pytest; sys.exit(pytest.main({tests}))"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=340, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]

@@ -19,8 +19,8 @@ BYTES = 2 * LAYERS * CHUNK * HEADS * HEAD_SIZE * 2
 def scenario(connector: str, **changes) -> dict:
     """A scenario of store valkey, as far as LMCache's configuration is made of it."""
     absent = dict.fromkeys(("dram_pool_bytes", "capacity_bytes"))
-    known = {"store": "valkey", "connector": connector, "connections": 2, "chunk_tokens": CHUNK}
-    return known | absent | {"save_decode_cache": False, "lmcache": {}} | changes
+    known = {"tier": "dram", "store": "valkey", "connector": connector, "connections": 2}
+    return known | absent | {"chunk_tokens": CHUNK, "save_decode_cache": False, "lmcache": {}} | changes
 
 
 def metadata_of_the_model() -> LMCacheMetadata:
