@@ -139,6 +139,10 @@ def test_a_changed_statement_is_other_code(digest, old, new):
     assert digest(STAGE) != digest(STAGE.replace(old, new))
 
 
+def test_every_python_reads_the_same_code(digest):
+    assert digest(STAGE) == "2dd55f72ce51"
+
+
 def test_a_function_of_a_docstring_alone_is_one_that_passes(digest):
     assert digest('def f():\n    """Nothing."""\n') == digest("def f():\n    pass\n")
 

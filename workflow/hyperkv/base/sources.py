@@ -175,6 +175,8 @@ def _say(node: ast.AST, said: list[str], imports: list[ast.Import | ast.ImportFr
         imports.append(node)
     for name in node._fields:
         value = getattr(node, name, None)
+        if name == "type_params" and not value:  # since Python 3.12
+            continue
         if value.__class__ is list:
             if name == "body" and kind in _WORDED:
                 value = [part for part in value if not _is_wording(part)] or [ast.Pass()]
