@@ -72,9 +72,9 @@ run: .venv/installed ## everything in config/config.yaml, or CONFIG=FILE on top 
 	@$(call own_make,results/report.html,$(CONFIG))
 	@cat results/answer.txt
 
-foretell: .venv/installed ## what CONFIG's GPU will serve and how long measuring takes, without one; GBPS=1.6, of the disk
+foretell: .venv/installed ## what CONFIG's GPU will serve and how long measuring takes, without one; GBPS=1.6 of the disk, WRITE_GBPS=1.3 where it writes
 	@$(ACTIVATE) python -m workflow.hyperkv.run.foretell --gbps $(call one_word,$(or $(GBPS),$(error GBPS=1.6 is the disk, 10^9 bytes/s))) \
-	  --out results/foretold.csv --config config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG))
+	  $(if $(WRITE_GBPS),--write-gbps $(call one_word,$(WRITE_GBPS))) --out results/foretold.csv --config config/scenarios.yaml config/config.yaml $(call quoted,$(CONFIG))
 
 stores: .venv/installed ## every store alone, without an engine
 	@$(SNAKEMAKE) stores $(RUN_OPTIONS)

@@ -109,7 +109,8 @@ def test_what_a_tier_above_has_is_loaded_whatever_the_gate_says(levels):
     request = Request("a", 0, 0, 100, 10, [], KEYS, 0.0)
     looked = gating.look(request, KEYS, 0)
     assert looked.by_tier == (2, 0)
-    request.found = looked.by_tier
+    assert request.fetch is not None
+    assert request.fetch.found == looked.by_tier
     load = gating.load(request, KEYS)
     assert (load.by_tier, load.present, load.corrupt) == ({"dram": 2, "store": 0}, 2, 0)
 

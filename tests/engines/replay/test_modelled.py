@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.engines.replay.modelled import Device, ModelTiers, PooledTiers
-from workflow.hyperkv.engines.replay.pools import LruPool, ServerPool
+from workflow.hyperkv.engines.replay.modelled import Device, ModelTiers
 from workflow.hyperkv.engines.replay.request import VirtualClock
 
 BYTES = 1_000_000
@@ -64,76 +63,3 @@ def test_noise_has_a_mean_of_one():
     seconds = [tiers.load_found(KEYS, (100,)).seconds for _ in range(4000)]
     assert np.mean(seconds) == pytest.approx(1e-3 + 100 * (1e-4 + 5e-4), rel=0.01)
     assert np.std(seconds) / np.mean(seconds) == pytest.approx(0.2, rel=0.1)
-
-
-def test_a_pool_keeps_what_was_used_last_and_the_store_all_that_the_device_has_written():
-    clock, size = VirtualClock(), 1 << 20
-    keys = [bytes([number]) for number in range(4)]
-    device = Device(
-        gbps=1.0, write_gbps=size / 1e9, chunk_s=0.1, call_s=0.5
-    )  # a chunk is written in a second
-    tiers = PooledTiers(device, size, clock, 1, LruPool(2), has_store=True)
-    assert tiers.save(keys) == 0
-    assert tiers.look(keys).by_tier == (2, 0)
-    assert tiers.look(keys[2:]).by_tier == (0, 0)
-    clock.now_s = 3.0
-    assert tiers.look(keys).by_tier == (2, 1)
-    clock.now_s = 4.0
-    assert tiers.look(keys).by_tier == (2, 2)
-    found = tiers.load(keys[2:])
-    assert (found.present, found.by_tier) == (2, {"dram": 0, "store": 2})
-    assert found.seconds == pytest.approx(device.look_s + 0.5 + 2 * (0.1 + size / 1e9))
-    assert tiers.look(keys[2:]).by_tier == (2, 0)
-    assert tiers.load(keys[2:]).seconds == pytest.approx(device.look_s + 2 * 0.1)
-    tiers.save(keys[:1])
-    clock.now_s = 9.0
-    assert tiers.look(keys).by_tier == (1, 3)
-
-
-def test_a_pool_alone_forgets():
-    tiers = PooledTiers(DEVICE, 8, VirtualClock(), 1, LruPool(1), has_store=False)
-    tiers.save([b"a"])
-    tiers.save([b"b"])
-    assert (tiers.look([b"a"]).by_tier, tiers.look([b"b"]).by_tier) == ((0, 0), (1, 0))
-
-
-def test_without_a_pool_all_passes_on_to_the_store():
-    clock = VirtualClock()
-    tiers = PooledTiers(DEVICE, BYTES, clock, 1, LruPool(0), has_store=True)
-    tiers.save(KEYS[:3])
-    clock.now_s = 1.0
-    assert tiers.load(KEYS[:3]).by_tier == {"dram": 0, "store": 3}
-
-
-def test_what_lmcaches_server_has_no_room_for_is_neither_saved_nor_loaded():
-    """Four chunks of room. A prompt of five is not saved; of one of three the first chunk is written first, and goes when the server looks."""
-    clock = VirtualClock()
-    device = replace(DEVICE, gbps=BYTES / 1e9, write_gbps=BYTES / 1e9, chunk_s=0, call_s=0)
-    pool = ServerPool(4, clock)
-    tiers = PooledTiers(device, BYTES, clock, 1, pool, has_store=True)
-
-    def save(keys):
-        tiers.computing(keys)
-        tiers.save(keys)
-
-    save(KEYS[:5])
-    assert tiers.look(KEYS).by_tier == (0, 0)
-    save(KEYS[10:13])
-    assert tiers.look(KEYS[10:]).by_tier == (3, 0)
-    save(KEYS[20:21])
-    clock.now_s = 9.0
-    assert tiers.look(KEYS[10:13]).by_tier == (0, 3)
-    assert tiers.look(KEYS[11:13]).by_tier == (2, 0)
-    save(KEYS[30:31])
-    assert tiers.load(KEYS[10:13]).by_tier == {"dram": 0, "store": 0}
-    assert tiers.load(KEYS[11:13]).by_tier == {"dram": 2, "store": 0}
-
-
-def test_a_server_keeps_nothing_that_it_loads():
-    clock = VirtualClock()
-    tiers = PooledTiers(DEVICE, BYTES, clock, 1, ServerPool(10, clock, watermark=0.0), has_store=True)
-    tiers.computing(KEYS[:2])
-    tiers.save(KEYS[:2])
-    clock.now_s = 9.0
-    for _ in range(2):
-        assert tiers.load(KEYS[:2]).by_tier == {"dram": 0, "store": 2}

@@ -64,26 +64,48 @@ def test_a_save_without_room_for_all_of_it_saves_nothing_and_what_comes_takes_ro
     assert held(pool) == [*range(6), 20, 21, 22, 23]
 
 
-def test_what_is_read_or_saved_stays():
+def test_what_is_read_or_saved_or_held_stays():
     clock = VirtualClock()
     pool = ServerPool(10, clock)
     save(pool, *range(5))
     save(pool, *range(10, 14))
-    pool.read(keys_of(*range(5)), 1.5)
+    pool.read(keys_of(0, 1, 2), 1.5)
+    for _ in range(2):
+        pool.hold(keys_of(3, 4))
+    pool.let_go(keys_of(3, 4), 0.0)
     pool.reserve(keys_of(20))
     clock.now_s = 1.0
     pool.use([])
     assert held(pool) == [0, 1, 2, 3, 4, 10, 11]
     pool.admit(keys_of(20))
     assert held(pool)[-1] == 20
+    clock.now_s = 2.0
+    pool.let_go(keys_of(3, 4), 1.9)
+    pool.use([])
+    assert held(pool) == [0, 1, 2, 3, 10, 11, 20]
+
+
+def test_what_was_held_when_the_server_looked_stayed_then():
+    clock = VirtualClock()
+    pool = ServerPool(10, clock)
+    save(pool, *range(9))
+    pool.hold(keys_of(*range(9)))
+    clock.now_s = 2.0
+    pool.let_go(keys_of(*range(9)), 1.5)
+    assert held(pool) == list(range(9))
+    pool.use([])
+    assert held(pool) == list(range(8))
 
 
 def test_what_a_store_has_is_loaded_where_there_is_room_and_is_not_kept():
     clock = VirtualClock()
     pool = ServerPool(10, clock)
     save(pool, *range(5))
-    assert not pool.take(keys_of(*range(10, 16)), 0.5)
-    assert pool.take(keys_of(*range(10, 15)), 0.5)
+    assert not pool.take(keys_of(*range(10, 16)))
+    assert pool.take(keys_of(*range(10, 15)))
+    clock.now_s = 0.2
+    save(pool, 20)
+    pool.taken_until(5, 0.5)
     save(pool, 20)
     assert held(pool) == list(range(5))
     clock.now_s = 0.5

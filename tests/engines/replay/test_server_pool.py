@@ -92,6 +92,12 @@ class Ours:
         self.pool.read(keys[:found], until_s)
         return found
 
+    def take(self, keys: list[bytes], until_s: float) -> bool:
+        if not self.pool.take(keys):
+            return False
+        self.pool.taken_until(len(keys), until_s)
+        return True
+
     def __getattr__(self, name: str):
         return getattr(self.pool, name)
 

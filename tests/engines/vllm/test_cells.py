@@ -389,6 +389,17 @@ def test_what_a_gate_decided_is_evidence_and_it_is_told_how_long_computing_takes
     assert not any("no single requests" in note for note in cell["notes"])
 
 
+def test_what_proves_a_load_is_read_cold_too_so_that_a_gate_learns_of_the_device_alone(
+    spec, tmp_path, monkeypatch
+):
+    pushed = []
+    monkeypatch.setattr(Running, "make_cold", lambda running, cell, push: pushed.append(push))
+    measured(spec, tmp_path, SINGLE, 2)
+    singles = spec["latency"]["prompts"] * len(spec["latency"]["prompt_tokens"])
+    assert pushed[:singles] == [True] * singles
+    assert pushed[singles:] == [False] * 2
+
+
 def test_a_load_that_takes_too_long_is_lost_and_the_next_is_measured(spec, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_AIPERF", "hang")
     spec["loadgen"]["timeout_s"] = 1

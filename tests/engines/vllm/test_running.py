@@ -103,19 +103,20 @@ def test_a_servers_new_lines_are_told_from_anothers_old_ones():
 
 
 @pytest.mark.parametrize(
-    ("tier", "page_cache", "done"),
+    ("tier", "page_cache", "push", "done"),
     [
-        ("ssd", "evict", ["pushed out", f"evicted at {(CHUNK, 0)}"]),
-        ("ssd", "keep", []),
-        ("dram", "evict", []),
+        ("ssd", "evict", True, ["pushed out", f"evicted at {(CHUNK, 0)}"]),
+        ("ssd", "evict", False, [f"evicted at {(CHUNK, 2)}"]),
+        ("ssd", "keep", True, []),
+        ("dram", "evict", True, []),
     ],
 )
 def test_cold_is_out_of_the_write_buffers_first_and_then_out_of_the_page_cache(
-    tier, page_cache, done, tmp_path
+    tier, page_cache, push, done, tmp_path
 ):
     store = Told((CHUNK, 2), (CHUNK, 2), (CHUNK, 0))
     cell = SimpleNamespace(scenario={"tier": tier, "page_cache": page_cache})
-    running(store, tmp_path).make_cold(cell)  # type: ignore[arg-type]
+    running(store, tmp_path).make_cold(cell, push)  # type: ignore[arg-type]
     assert store.done == done
 
 
@@ -144,7 +145,7 @@ def test_files_that_an_engine_itself_keeps_are_made_cold_too(page_cache, done, t
     (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 8}))
     own, found = Running(Engine(), None, tmp_path, [], CHUNK), []  # type: ignore[arg-type]
     own.evict = lambda: found.append("evicted")
-    own.make_cold(cell)  # type: ignore[arg-type]
+    own.make_cold(cell, push=True)  # type: ignore[arg-type]
     assert found == done
 
 

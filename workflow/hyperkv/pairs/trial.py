@@ -109,7 +109,7 @@ def _served(
                 for kind in ("warm", *get_args(Damage)):
                     if kind == "warm" or damage(kind, running.store, running.folder):
                         running.empty_buffer(cell)
-                        running.make_cold(cell)
+                        running.make_cold(cell, push=True)
                         passes.append(_ask(kind, cell, running, prompts, answer_tokens))
         except (EngineError, StoreError, UserError, redis.RedisError) as error:
             died_of = None if running is None else engine_error(running.servers.log_lines())

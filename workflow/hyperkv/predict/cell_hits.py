@@ -84,7 +84,7 @@ def _played(record: Mapping[str, Any], facts: EngineFacts, gpus: Sequence[Path],
     if conversations_of(cell)[0].turns[0].arrival_s is not None:
         raise UserError("requests that come by a trace's clock are not played")
     file = gpu_file(record, gpus)
-    play = Play(cell, model_of(record, file), file, gbps or MEMORY_GBPS, told["buffer_bytes"])
+    play = Play(cell, model_of(record, file), file, gbps or MEMORY_GBPS, buffer_bytes=told["buffer_bytes"])
     return play.hit_rate()
 
 

@@ -12,21 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from ...plugin.lmcache_striped.gate import Gate
+from ...plugin.lmcache_striped.gate import OFF, Gate
 from ..base.errors import UserError
 from ..cells.cell import CellSpec
 from ..cells.samples import window_values
 from ..engines.replay.clients import replay
 from ..engines.replay.gating import Gating, curve_points
-from ..engines.replay.modelled import Device, PooledTiers
+from ..engines.replay.modelled import Device
+from ..engines.replay.pooled import PooledTiers
 from ..engines.replay.pools import PERIOD_S, RATIO, WATERMARK, LruPool, ServerPool
 from ..engines.replay.request import KeyedConversation, ReplayResult, ReplaySettings, VirtualClock
 from ..engines.vllm.command import settings_of
-from ..engines.vllm.lmcache import SERVED, keeps_free, kept_share
+from ..engines.vllm.lmcache import SERVED, keeps_free, save_queue_bytes
 from ..engines.vllm.running import conversations_of
 from ..models.gpu import GpuModel
 from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
 from ..models.gpus import kv_pieces
+from ..records.effective import buffer_bytes
 from ..records.scenario import gated
 from ..workloads.chunks import chain_keys
 from .request_time import REQUEST_S, hit_s
@@ -42,14 +44,15 @@ _MOMENTS = 4  # between two looks of LMCache's server, at which a load may begin
 class Play:
     """What is played.
 
-    gpu, gpu_file: of the cell's model, and the GPU's file. gbps: 10^9 bytes/s of what is below a pool, where no shaped device is stated.
-    buffer_bytes: host memory between GPU and store, as the engine told it; None for what the scenario asks for.
+    gpu, gpu_file: of the cell's model, and the GPU's file. gbps, write_gbps: 10^9 bytes/s of what is below a pool, where no shaped device is stated;
+    without the second it writes as it reads. buffer_bytes: host memory between GPU and store, as the engine told it; None for what the scenario asks for.
     """
 
     cell: CellSpec
     gpu: GpuModel
     gpu_file: Path
     gbps: float
+    write_gbps: float | None = None
     buffer_bytes: int | None = None
 
     def results(self) -> list[ReplayResult]:
@@ -67,13 +70,12 @@ class Play:
         chunk_bytes = cell.share.stored_bytes(chunk)
         tiers = gating = None
         if scenario["tier"] != "none":
-            pool = self._pool(chunk_bytes, clock, since_s)
-            tiers = PooledTiers(self._device(), chunk_bytes, clock, cell.seed, pool, not of_pool(scenario))
-            if gated(scenario):
-                slo_ms, curve = cell.spec["slo"]["ttft_ms"], curve_points(self.gpu, step_tokens(settings))
-                slo_s = slo_ms and slo_ms / 1e3
-                gate = Gate(scenario["gate"], chunk, clock, curve, chunk_bytes, 0, slo_s=slo_s)
-                gating = Gating(gate, tiers, chunk)
+            pool, queue = self._pool(chunk_bytes, clock, since_s), save_queue_bytes(self._buffer_bytes)
+            tiers = PooledTiers(self._device(), chunk_bytes, clock, pool, not of_pool(scenario), queue)
+            slo_ms, curve = cell.spec["slo"]["ttft_ms"], curve_points(self.gpu, step_tokens(settings))
+            slo_s = slo_ms and slo_ms / 1e3
+            objective = scenario["gate"] if gated(scenario) else OFF
+            gating = Gating(Gate(objective, chunk, clock, curve, chunk_bytes, 0, slo_s=slo_s), tiers, chunk)
         keyed = [KeyedConversation(each, chain_keys(each.tokens, block)) for each in conversations_of(cell)]
         return replay(
             keyed,
@@ -105,11 +107,16 @@ class Play:
         pool = scenario["dram_pool_bytes"] or 0
         if not has_server_pool(scenario):
             return LruPool(pool // chunk_bytes)
-        room = self.buffer_bytes or pool
-        watermark = kept_share(scenario, staging) if keeps_free(scenario) else WATERMARK
+        room = self._buffer_bytes
+        watermark = 1 - staging / room if keeps_free(scenario) else WATERMARK
         return ServerPool(
             room // chunk_bytes, clock, watermark, since_s, self._left(room, watermark, since_s)
         )
+
+    @property
+    def _buffer_bytes(self) -> int:
+        staging = settings_of(self.cell.spec)["staging_bytes"]
+        return self.buffer_bytes or buffer_bytes(self.cell.scenario, staging)
 
     def _left(self, room: int, watermark: float, since_s: float) -> int:
         """Chunks that single requests and earlier loads left in the pool of LMCache's server, which keeps of many between watermark and a fifth less."""
@@ -126,7 +133,8 @@ class Play:
         """What is below the pool."""
         scenario, pieces = self.cell.scenario, kv_pieces(self.cell.geometry, self.cell.share.ranks)
         shape = scenario.get("shape") or {}
-        read, write = (shape.get(f"{way}_gbps") or self.gbps for way in ("read", "write"))
+        read, write = self.gbps, self.write_gbps or self.gbps
+        read, write = shape.get("read_gbps") or read, shape.get("write_gbps") or write
         return Device(read, write, chunk_s=hit_s(scenario["chunk_tokens"], pieces), call_s=0.0)
 
     def _hbm_bytes(self, settings: Mapping[str, Any]) -> int:

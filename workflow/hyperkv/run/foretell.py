@@ -5,7 +5,7 @@ their requests, with a modelled device in the store's place.
 
 GPU and model are those of `gpu` and `model`. A store of tier ssd is a device of `gbps`, one behind a shaped device that one, any other is
 memory; a pool keeps what that of the scenario's connector does (predict/played.py), and a gate decides as in a cell. A request and a hit take besides
-what single ones do (predict/request_time.py). Not modelled: lookups that take long, saves that hold the device, and loads that go on at once.
+what single ones do (predict/request_time.py). Not modelled: lookups that take long.
 """
 
 from __future__ import annotations
@@ -46,12 +46,20 @@ from .configuration import merged
 START_S, WEIGHTS_S_PER_GB, JOB_S, LOAD_S, SINGLE_S = 40.0, 0.5, 15.0, 18.0, 0.7
 
 
-def main(*, config: Files, gbps: Positive, memory_gbps: Positive = MEMORY_GBPS, out: Path) -> None:
+def main(
+    *,
+    config: Files,
+    gbps: Positive,
+    write_gbps: Positive | None = None,
+    memory_gbps: Positive = MEMORY_GBPS,
+    out: Path,
+) -> None:
     """Play every load of every scenario, with the first repeat's requests.
 
     Args:
         config: the configuration's files, in order.
-        gbps: 10^9 bytes/s of the disk.
+        gbps: 10^9 bytes/s that the disk reads.
+        write_gbps: that it writes; as many without.
         memory_gbps: of a store in memory, as LMCache gets it.
         out: CSV file, a row per scenario and load.
     """
@@ -61,13 +69,18 @@ def main(*, config: Files, gbps: Positive, memory_gbps: Positive = MEMORY_GBPS, 
         raise UserError(
             "config: engine: replay has no need of being foretold: it measures on this machine; choose vllm"
         )
-    table = pd.DataFrame(list(foretold(full, gbps, memory_gbps)))
+    table = pd.DataFrame(list(foretold(full, gbps, memory_gbps, write_gbps)))
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out, index=False)
-    print(told(table, full["experiment"]["repeats"]) + played_on(full, gbps) + break_even(full), end="")
+    print(
+        told(table, full["experiment"]["repeats"]) + played_on(full, gbps, write_gbps) + break_even(full),
+        end="",
+    )
 
 
-def foretold(config: Mapping[str, Any], gbps: float, memory_gbps: float) -> Iterator[dict[str, Any]]:
+def foretold(
+    config: Mapping[str, Any], gbps: float, memory_gbps: float, write_gbps: float | None = None
+) -> Iterator[dict[str, Any]]:
     """A row per scenario and load of a checked configuration; figures over recompute's at this load are empty without one."""
     none: dict[Any, dict[str, Any]] = {}
     over_keys = ("rps", "ttft_p50_s")
@@ -75,20 +88,23 @@ def foretold(config: Mapping[str, Any], gbps: float, memory_gbps: float) -> Iter
     for name in sorted(names, key=lambda name: config["scenarios"][name]["tier"] != "none"):
         spec = json.loads(sweep_spec(config, name))
         for load in loads_of(config, name):
-            row = _row(CellSpec(spec, load, 1, Path()), Path(config["gpu"]), gbps, memory_gbps)
+            disk = spec["scenario"]["tier"] == "ssd"
+            speeds = (gbps, write_gbps) if disk else (memory_gbps, None)
+            row = _row(CellSpec(spec, load, 1, Path()), Path(config["gpu"]), *speeds)
             if row["tier"] == "none":
                 none.setdefault(load, row)
             over = none.get(load, {"rps": math.nan, "ttft_p50_s": math.nan})
             yield row | {f"{key}_over_none": row[key] / over[key] for key in over_keys}
 
 
-def played_on(config: Mapping[str, Any], gbps: float) -> str:
+def played_on(config: Mapping[str, Any], gbps: float, write_gbps: float | None = None) -> str:
     """Which GPU and model that was, and which disk: a line."""
     geometry = load_geometry(Path(config["model"]), config["kv_dtype"])
     gpus = config["vllm"]["tensor_parallel"]
     name = short_gpu(document_of(Path(config["gpu"]))["name"])
     count = f"{gpus} x " if gpus > 1 else ""
-    return f"{geometry.name} with {geometry.kv_dtype} KV on {count}{name} (gpu: {config['gpu']}), a disk of {gbps:g} GB/s.\n"
+    disk = f"{gbps:g} GB/s" + (f", {write_gbps:g} where it writes" if write_gbps else "")
+    return f"{geometry.name} with {geometry.kv_dtype} KV on {count}{name} (gpu: {config['gpu']}), a disk of {disk}.\n"
 
 
 def break_even(config: Mapping[str, Any]) -> str:
@@ -103,9 +119,9 @@ def break_even(config: Mapping[str, Any]) -> str:
     return f"Break-even of single requests: {', '.join(found)}.\n" if found else ""
 
 
-def _row(cell: CellSpec, gpu_file: Path, gbps: float, memory_gbps: float) -> dict[str, Any]:
+def _row(cell: CellSpec, gpu_file: Path, gbps: float, write_gbps: float | None) -> dict[str, Any]:
     scenario, gpu = cell.scenario, load_gpu(gpu_file, cell.geometry, cell.gpus)
-    results = Play(cell, gpu, gpu_file, gbps if scenario["tier"] == "ssd" else memory_gbps).results()
+    results = Play(cell, gpu, gpu_file, gbps, write_gbps).results()
     return {
         "scenario": scenario["name"],
         "tier": scenario["tier"],

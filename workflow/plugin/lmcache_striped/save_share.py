@@ -53,7 +53,12 @@ class Share:
 
     def comes(self, now: float) -> bool:
         """Whether loads come."""
-        return bool(self._under_way) or now < self._ended + RECENT_S
+        return bool(self._under_way) or now < self.quiet_s
+
+    @property
+    def quiet_s(self) -> float:
+        """From when on loads do not come, unless one is under way or begins."""
+        return self._ended + RECENT_S
 
     def begin(self, now: float, size: int) -> Load:
         """A load of so many bytes begins."""

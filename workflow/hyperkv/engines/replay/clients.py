@@ -107,7 +107,7 @@ class Clients:
         if not any(engine.transferring for engine in self._engines):
             self._give_channel()
         stepping = [engine.begin_step() for engine in self._engines]
-        return any(engine.transferring for engine in self._engines) or any(stepping) or bool(self._thinking)
+        return any(stepping) or bool(self._thinking) or any(engine.loading for engine in self._engines)
 
     def _give_channel(self) -> None:
         """To the next engine that has a load, else to one that has something else for it."""

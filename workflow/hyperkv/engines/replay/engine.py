@@ -15,8 +15,8 @@ computes the last prompt token, then one token a step. The last prompt token is 
 whole chunks are saved, after the last token those of the answer (`save_decode_cache`). A save waits in a staging pool of `staging_bytes`;
 while it is full the GPU starts no step (`staging_full: wait`) or the chunk is not saved (`drop`). What is still in it is not found.
 
-With a gate (gating.py) the lookup is made when the request has its blocks, beside what the channel does: what it finds waits
-for the channel, and without anything worth loading the prompt is computed at once, by a step that begins when the lookup
+With a gate (gating.py) the lookup is made when the request has its blocks (with `like_vllm` before), beside what the channel
+does: what it finds waits for the channel, and without anything worth loading the prompt is computed at once, by a step that begins when the lookup
 is answered. Chunks that were left are read now and then while the channel is idle, as the gate wants it.
 
 Several engines (clients.py) have a GPU, HBM and pools each, and **one channel** together: loads and saves of all of them go one at
@@ -31,7 +31,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from ...models.gpu import GpuModel
-from ...workloads.chunks import every
 from .gating import Gating
 from .hbm import HbmCache
 from .request import KeyedConversation, ReplaySettings, Request, Totals, VirtualClock, share_out
@@ -87,31 +86,28 @@ class ReplayEngine:
         return self._transfer is not None
 
     @property
+    def loading(self) -> bool:
+        """Whether it has the channel, or waits for what its tiers load."""
+        waiting = (*self._to_load, *self._waiting)
+        return self.transferring or any(each.fetch is not None for each in waiting)
+
+    @property
     def ends_s(self) -> Iterator[float]:
-        """When what it does now ends: its transfer and its step."""
-        return (item[0] for item in (self._transfer, self._step) if item is not None)
+        """When what it does now ends: its transfer, its step, and what its tiers do for it."""
+        if self._tiers is not None:
+            yield self._tiers.next_s
+        yield from (item[0] for item in (self._transfer, self._step) if item is not None)
 
     def ask(self, number: int, turn: int, client: int) -> Request:
         """A client sends a turn of a conversation, by its number."""
-        keyed = self._conversations[number]
-        position = keyed.conversation.turns[turn]
-        blocks = position.answer_end // self._settings.block_tokens
-        chunk_blocks = self._settings.chunk_tokens // self._settings.block_tokens
-        request = Request(
-            conversation=keyed.conversation.name,
-            turn=turn,
-            client=client,
-            prompt_tokens=position.prompt_end,
-            answer_tokens=position.answer_end - position.prompt_end,
-            block_keys=keyed.block_keys[:blocks],
-            chunk_keys=every(keyed.block_keys[:blocks], chunk_blocks),
-            arrival_s=self._now,
-        )
+        request = Request.of(self._conversations[number], turn, client, self._now, self._settings)
         self._waiting.append(request)
         return request
 
     def end_transfer(self) -> None:
         """End the transfer whose time has come, if there is one."""
+        if self._tiers is not None:
+            self._tiers.go_on()
         if self._transfer is not None and self._transfer[0] == self._now:
             self._end_transfer()
 
@@ -123,8 +119,11 @@ class ReplayEngine:
     def admit(self) -> None:
         """Take in what waits, as far as there are HBM blocks for it."""
         settings = self._settings
-        while self._waiting and self._in_flight() < settings.max_num_seqs and self._is_due():
-            request = self._waiting[0]
+        if self._gating is not None and settings.like_vllm and not settings.prefix_caching:
+            for waiting in filter(self._is_due, self._waiting):
+                if waiting.fetch is None and waiting.loadable(settings.chunk_tokens):
+                    self._look(self._gating, waiting)
+        while self._in_flight() < settings.max_num_seqs and (request := self._next_due()) is not None:
             total = request.prompt_tokens + request.answer_tokens
             allocation = self._hbm.allocate(
                 request.block_keys,
@@ -133,35 +132,38 @@ class ReplayEngine:
             )
             if allocation is None:
                 return
-            self._waiting.popleft()
+            self._waiting.remove(request)
             request.allocation = allocation
             request.admitted_s = self._now
             request.hbm_hit_tokens = request.context_tokens = allocation.hit_blocks * settings.block_tokens
             request.saved_chunks = request.context_tokens // settings.chunk_tokens
             if self._tiers is None or not request.loadable(settings.chunk_tokens):
                 self._ready(request)
-            elif self._gating is None:
+                continue
+            if self._gating is not None and request.fetch is None:
+                self._look(self._gating, request)
+            if settings.like_vllm or request.fetch is None or any(request.fetch.found):
                 self._to_load.append(request)
             else:
-                self._look(self._gating, request)
+                self._looked_s += request.load_s
+                self._ready(request)
 
-    def _is_due(self) -> bool:
-        """Whether the request that waits first has been considered: with like_vllm when a step was planned that had room for it."""
+    def _next_due(self) -> Request | None:
+        """The next that may be taken in: what its tiers still load for it does not hold up those behind it."""
+        request = next((each for each in self._waiting if each.fetch is None or each.fetch.ready), None)
+        return request if request is not None and self._is_due(request) else None
+
+    def _is_due(self, request: Request) -> bool:
+        """Whether a request that waits has been considered: with like_vllm when a step was planned that had room for it."""
         if not self._settings.like_vllm or not (self._step or self._prefilling or self._decoding):
             return True
         planned_s = self._now if self._step is None else self._began_s
         left = sum(request.prompt_tokens - request.context_tokens for request in self._prefilling)
-        return self._waiting[0].arrival_s <= planned_s and left < 2 * self._settings.max_num_batched_tokens
+        return request.arrival_s <= planned_s and left < 2 * self._settings.max_num_batched_tokens
 
     def _look(self, gating: Gating, request: Request) -> None:
         keys = request.loadable(self._settings.chunk_tokens)
-        looked = gating.look(request, keys, len(self._decoding))
-        request.found, request.load_s = looked.by_tier, looked.seconds
-        if any(request.found):
-            self._to_load.append(request)
-        else:
-            self._looked_s += looked.seconds
-            self._ready(request)
+        request.load_s = gating.look(request, keys, len(self._decoding)).seconds
 
     def _in_flight(self) -> int:
         loading = self._transfer is not None and self._transfer[1] is not None
@@ -172,11 +174,12 @@ class ReplayEngine:
         self._prefilling.append(request)
 
     def begin_load(self) -> bool:
-        """Take the channel for a load, if one waits."""
-        if not self._to_load:
+        """Take the channel for a load, if one waits that may begin."""
+        request = next((each for each in self._to_load if each.fetch is None or each.fetch.ready), None)
+        if request is None:
             return False
         assert self._tiers is not None
-        request = self._to_load.popleft()
+        self._to_load.remove(request)
         keys = request.loadable(self._settings.chunk_tokens)
         load = self._tiers.load(keys) if self._gating is None else self._gating.load(request, keys)
         *_, of_store = load.by_tier.values()
@@ -226,25 +229,10 @@ class ReplayEngine:
             self._stage()
 
     def _apply_load(self, request: Request, load: Load) -> None:
-        settings = self._settings
         self.totals.corrupt_chunks += load.corrupt
-        first = request.hbm_hit_tokens // settings.chunk_tokens
-        position = request.hbm_hit_tokens
-        for name, chunks in load.by_tier.items():
-            first += chunks
-            reached = max(position, first * settings.chunk_tokens)
-            request.tier_hit_tokens[name] = reached - position
-            position = reached
-        of_store = range(first - len(load.others), first)
-        request.other_hit_tokens = sum(
-            (number + 1) * settings.chunk_tokens - max(number * settings.chunk_tokens, request.hbm_hit_tokens)
-            for number, of_another in zip(of_store, load.others, strict=True)
-            if of_another
-        )
-        request.context_tokens = position
-        request.saved_chunks = max(request.saved_chunks, first)
+        request.take(load, self._settings.chunk_tokens)
         assert request.allocation is not None
-        self._hbm.commit(request.allocation, position // settings.block_tokens)
+        self._hbm.commit(request.allocation, request.context_tokens // self._settings.block_tokens)
 
     def begin_step(self) -> bool:
         """Begin a step if none is under way and there is something to compute; whether one is under way."""

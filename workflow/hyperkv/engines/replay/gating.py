@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from ....plugin.lmcache_striped.gate import Gate
 from ....plugin.lmcache_striped.gate_counts import GateCounts
@@ -29,7 +30,6 @@ class Gating:
 
     def __init__(self, gate: Gate, tiers: Tiers, chunk_tokens: int):
         self._gate, self._tiers, self._chunk_tokens = gate, tiers, chunk_tokens
-        self._loads: dict[int, Loading] = {}
         self._probe: tuple[Loading, bool] | None = None
 
     @property
@@ -43,7 +43,7 @@ class Gating:
         return self._gate.told
 
     def look(self, request: Request, keys: Sequence[bytes], decoding: int) -> Look:
-        """Look for a request's chunks; what is found of them, by tier, and the seconds that took."""
+        """Look for a request's chunks; the request is told what is fetched of them. What is found, by tier, and the seconds that took."""
         looked = self._tiers.look(keys)
         *above, present = looked.by_tier
         before = sum(above)
@@ -54,15 +54,17 @@ class Gating:
         if own:
             self._gate.engine_runs(decoding)
             found = self._gate.decide(own, present, request.prompt_tokens - hit, hit).found
+        told: tuple[Callable[..., None], ...] = ()
         if found:
-            self._loads[id(request)] = self._gate.load_waits(own[:found], found * self._tiers.chunk_bytes)
-        return Look(looked.seconds, (*above, found))
+            loading = self._gate.load_waits(own[:found], found * self._tiers.chunk_bytes)
+            told = partial(self._gate.load_begins, loading), partial(self._gate.load_ends, loading)
+        request.fetch = self._tiers.fetch(keys, (*above, found), *told)
+        return Look(looked.seconds, request.fetch.found)
 
     def load(self, request: Request, keys: Sequence[bytes]) -> Load:
         """Load what `look` has found."""
-        if (loading := self._loads.get(id(request))) is not None:
-            self._gate.load_begins(loading)
-        return self._tiers.load_found(keys, request.found or ())
+        assert request.fetch is not None
+        return self._tiers.load_fetched(keys, request.fetch)
 
     def saves_until(self, end_s: float) -> None:
         """A save has begun, and nothing is loaded before its end."""
@@ -70,9 +72,8 @@ class Gating:
 
     def ended(self, request: Request, load: Load) -> None:
         """What was found was loaded, as far as it was still there."""
-        loading = self._loads.pop(id(request), None)
-        if loading is not None:
-            self._gate.load_ends(loading, load.present == sum(request.found or ()))
+        assert request.fetch is not None
+        request.fetch.ended(load.present == sum(request.fetch.found))
 
     def unsaved(self, keys: Sequence[bytes]) -> list[bytes]:
         """Of chunks that were computed those that have to be saved: the others are there, and were left."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .pools import LruPool
 from .tiers import Load, Look, Tiers
 
 
@@ -50,7 +49,7 @@ class ModelTiers(Tiers):
 
     def look(self, keys: Sequence[bytes]) -> Look:
         """Leading chunks that are there."""
-        return Look(self._device.look_s, (_leading(keys, self._held.__contains__),))
+        return Look(self._device.look_s, (leading(keys, self._held.__contains__),))
 
     def load(self, keys: Sequence[bytes]) -> Load:
         """Look up and load."""
@@ -92,74 +91,6 @@ class ModelTiers(Tiers):
             self._warm.popitem(last=False)
 
 
-class PooledTiers(ModelTiers):
-    """A pool that every chunk goes through, above a modelled store or none.
-
-    pool: which chunks it holds (pools.py). has_store: without one only the device's chunk_s counts. A chunk takes chunk_s to load from either. What is
-    saved is in the pool at once, pinned, so that the engine's copy is all that this takes, and in the store when the device has written it, which
-    holds back no load here.
-    """
-
-    def __init__(
-        self,
-        device: Device,
-        chunk_bytes: int,
-        clock: Callable[[], float],
-        seed: int,
-        pool: LruPool,
-        has_store: bool,
-    ):
-        super().__init__(device, chunk_bytes, clock, seed)
-        self._pool, self._has_store = pool, has_store
-        self._written_s: dict[bytes, float] = {}
-        self._writing_until_s = 0.0
-
-    def look(self, keys: Sequence[bytes]) -> Look:
-        """Leading chunks in the pool, and behind them in either."""
-        pooled, now_s = self._pool.leading(keys), self._clock()
-        found = _leading(
-            keys, lambda key: self._pool.holds(key) or self._written_s.get(key, math.inf) <= now_s
-        )
-        return Look(self._device.look_s, (pooled, found - pooled))
-
-    def load_last(self, keys: Sequence[bytes]) -> Load:
-        """Load chunks of the store."""
-        return super().load_found(keys, (len(keys),))
-
-    def load_found(self, keys: Sequence[bytes], found: Sequence[int]) -> Load:
-        """Load from both, or from the pool alone where it has no room for what the store has."""
-        wanted = keys[: sum(found)]
-        leading = self._pool.leading(wanted)
-        stored = [key for key in wanted if not self._pool.holds(key)]
-        seconds = (len(wanted) - len(stored)) * self._device.chunk_s
-        if stored:
-            with_store_s = seconds + super().load_found(stored, (len(stored),)).seconds
-            if self._pool.take(stored, self._clock() + with_store_s):
-                seconds = with_store_s
-            else:
-                wanted, stored, seconds = wanted[:leading], [], leading * self._device.chunk_s
-        self._pool.use(wanted)
-        self._pool.read(wanted, self._clock() + seconds)
-        return Load(seconds, len(wanted), {"dram": len(wanted) - len(stored), "store": len(stored)})
-
-    def computing(self, keys: Sequence[bytes]) -> None:
-        """A step that will have computed chunks of a prompt begins."""
-        self._pool.reserve(keys)
-
-    def save(self, keys: Sequence[bytes]) -> float:
-        """Into the pool, and from there to the store meanwhile."""
-        for key in self._pool.admit(keys):
-            if self._has_store and key not in self._written_s:
-                begins_s = max(self._writing_until_s, self._clock())
-                self._writing_until_s = begins_s + self.chunk_bytes / self._device.write_gbps / 1e9
-                self._written_s[key] = self._writing_until_s
-                self._pool.read([key], self._writing_until_s)
-        return 0.0
-
-    def answered(self, keys: Sequence[bytes]) -> None:
-        """A request of these chunks is over."""
-        self._pool.done(keys)
-
-
-def _leading(keys: Sequence[bytes], held: Callable[[bytes], bool]) -> int:
+def leading(keys: Sequence[bytes], held: Callable[[bytes], bool]) -> int:
+    """How many leading keys are held."""
     return next((number for number, key in enumerate(keys) if not held(key)), len(keys))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import islice
 
@@ -56,10 +56,19 @@ class LruPool:
             if key in self._read_until_s:
                 self._read_until_s[key] = max(self._read_until_s[key], until_s)
 
-    def take(self, keys: Sequence[bytes], until_s: float) -> bool:
-        """Chunks are loaded from a store until then; False where there is no room for them."""
+    def hold(self, keys: Sequence[bytes]) -> None:
+        """Chunks that it has stay."""
+
+    def let_go(self, keys: Sequence[bytes], at_s: float) -> None:
+        """Once less, since then."""
+
+    def take(self, keys: Sequence[bytes]) -> bool:
+        """Chunks are to be loaded from a store; False where there is no room for them."""
         self.admit(keys)
         return True
+
+    def taken_until(self, chunks: int, until_s: float) -> None:
+        """So many of these are in use until then."""
 
     def _insert(self, keys: Sequence[bytes]) -> None:
         for key in reversed(keys):
@@ -87,6 +96,8 @@ class ServerPool(LruPool):
         self._read_until_s.update({b"left %d" % number: 0.0 for number in range(left)})
         self._clock, self._watermark, self._looked_s = clock, watermark, since_s
         self._coming: set[bytes] = set()
+        self._held: Counter[bytes] = Counter()
+        self._coming_chunks = 0
         self._loading: list[tuple[float, int]] = []
 
     def leading(self, keys: Sequence[bytes]) -> int:
@@ -117,23 +128,36 @@ class ServerPool(LruPool):
         self.use(came)
         return came
 
-    def take(self, keys: Sequence[bytes], until_s: float) -> bool:
+    def hold(self, keys: Sequence[bytes]) -> None:
+        self._go_on()
+        self._held.update(keys)
+
+    def let_go(self, keys: Sequence[bytes], at_s: float) -> None:
+        self._go_on(at_s)
+        self._held.subtract(keys)
+
+    def take(self, keys: Sequence[bytes]) -> bool:
         self._go_on()
         if not self._has_room(len(keys)):
             return False
-        self._loading.append((until_s, len(keys)))
+        self._coming_chunks += len(keys)
         return True
+
+    def taken_until(self, chunks: int, until_s: float) -> None:
+        self._go_on()
+        self._coming_chunks -= chunks
+        self._loading.append((until_s, chunks))
 
     def _has_room(self, chunks: int) -> bool:
         return self._taken(self._clock()) + chunks <= self._most
 
     def _taken(self, now_s: float) -> int:
         self._loading = [each for each in self._loading if each[0] > now_s]
-        return len(self._read_until_s) + sum(chunks for _, chunks in self._loading)
+        return len(self._read_until_s) + self._coming_chunks + sum(chunks for _, chunks in self._loading)
 
-    def _go_on(self) -> None:
+    def _go_on(self, until_s: float | None = None) -> None:
         """Do what was due since it was last asked."""
-        now_s = self._clock()
+        now_s = self._clock() if until_s is None else until_s
         while self._looked_s + PERIOD_S <= now_s:
             self._looked_s += PERIOD_S
             taken = self._taken(self._looked_s)
@@ -144,7 +168,7 @@ class ServerPool(LruPool):
         idle = (
             key
             for key, until_s in self._read_until_s.items()
-            if until_s <= self._looked_s and key not in self._coming
+            if until_s <= self._looked_s and key not in self._coming and not self._held[key]
         )
         for key in list(islice(idle, chunks)):
             del self._read_until_s[key]

@@ -8,7 +8,9 @@ from dataclasses import astuple, dataclass, field
 from ...base.errors import UserError
 from ...cells.samples import Sample
 from ...workloads import Conversation, longest_context
+from ...workloads.chunks import every
 from .hbm import Allocation
+from .tiers import Fetch, Load
 
 
 @dataclass
@@ -27,7 +29,8 @@ class ReplaySettings:
 
     block_tokens: HBM block. hbm_blocks: KV capacity of HBM. chunk_tokens: a multiple of block_tokens.
     staging_bytes: pool for saves. staging_full: "wait" or "drop". like_vllm: a step is planned when the one before it begins, and with it
-    what waits is considered if it has room; what is ready by then comes with it; what a step computed is saved after it.
+    what waits is considered if it has room; what is ready by then comes with it; what a step computed is saved after it. With a gate, and without
+    prefix_caching, it is then looked for before it has HBM blocks, and fetched.
     """
 
     block_tokens: int
@@ -73,7 +76,7 @@ class KeyedConversation:
 class Request:
     """One turn on its way through the engine; times in virtual seconds, None until they happen.
 
-    tier_hit_tokens: by tier. other_hit_tokens: of the last one's, those of chunks that another engine saved.
+    fetch: what a gate has fetched for it. tier_hit_tokens: by tier. other_hit_tokens: of the last one's, those of chunks that another engine saved.
     """
 
     conversation: str
@@ -93,12 +96,30 @@ class Request:
     tier_hit_tokens: dict[str, int] = field(default_factory=dict)
     other_hit_tokens: int = 0
     loaded_bytes: int = 0
-    found: Sequence[int] | None = None
+    fetch: Fetch | None = None
     computed_tokens: int = 0
     context_tokens: int = 0
     generated_tokens: int = 0
     saved_chunks: int = 0
     allocation: Allocation | None = None
+
+    @classmethod
+    def of(
+        cls, keyed: KeyedConversation, turn: int, client: int, now_s: float, settings: ReplaySettings
+    ) -> Request:
+        """A client's turn of a conversation, sent now."""
+        position = keyed.conversation.turns[turn]
+        blocks = keyed.block_keys[: position.answer_end // settings.block_tokens]
+        return cls(
+            conversation=keyed.conversation.name,
+            turn=turn,
+            client=client,
+            prompt_tokens=position.prompt_end,
+            answer_tokens=position.answer_end - position.prompt_end,
+            block_keys=blocks,
+            chunk_keys=every(blocks, settings.chunk_tokens // settings.block_tokens),
+            arrival_s=now_s,
+        )
 
     @property
     def in_prefill(self) -> bool:
@@ -114,6 +135,22 @@ class Request:
         chunk, end = settings.chunk_tokens, self.context_tokens + new
         kept = end if settings.save_decode_cache else min(end, self.prompt_tokens)
         return self.chunk_keys[self.context_tokens // chunk : kept // chunk]
+
+    def take(self, load: Load, chunk_tokens: int) -> None:
+        """Count what was loaded for it, behind what HBM has."""
+        first, position = self.hbm_hit_tokens // chunk_tokens, self.hbm_hit_tokens
+        for name, chunks in load.by_tier.items():
+            first += chunks
+            reached = max(position, first * chunk_tokens)
+            self.tier_hit_tokens[name] = reached - position
+            position = reached
+        of_store = range(first - len(load.others), first)
+        self.other_hit_tokens = sum(
+            (number + 1) * chunk_tokens - max(number * chunk_tokens, self.hbm_hit_tokens)
+            for number, of_another in zip(of_store, load.others, strict=True)
+            if of_another
+        )
+        self.context_tokens, self.saved_chunks = position, max(self.saved_chunks, first)
 
     @property
     def sample(self) -> Sample:

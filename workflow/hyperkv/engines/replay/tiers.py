@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
@@ -39,6 +39,22 @@ class Look:
     by_tier: tuple[int, ...]
 
 
+def nothing(*_: object) -> None:
+    return
+
+
+@dataclass
+class Fetch:
+    """What is to be loaded of what a lookup found: leading chunks by tier. begun, ended: to be called when that begins and ends, the second
+    with whether all came. own: of a pool, those that it has. ready: whether it may be loaded."""
+
+    found: tuple[int, ...]
+    begun: Callable[[], None] = nothing
+    ended: Callable[[bool], None] = nothing
+    own: Sequence[bytes] = ()
+    ready: bool = True
+
+
 @dataclass(frozen=True)
 class Tier:
     """One level below HBM.
@@ -56,23 +72,49 @@ class Tier:
     saved: set[bytes] = field(default_factory=set)
 
 
-class Tiers(Protocol):
-    """What the engine looks for, loads and saves; see RealTiers. chunk_bytes: of one chunk.
+class Tiers:
+    """What the engine looks for, loads and saves; see RealTiers. chunk_bytes: of one chunk. next_s: when something may be ready that is
+    fetched, for which it has to be told to go on. Tiers that fetch by themselves (pooled.py) have no load and no load_found.
 
     computing, answered: told of the chunks of a request that a step computes to their end, when it begins, and of all that it has used when it is over.
     """
 
     chunk_bytes: int
 
-    def look(self, keys: Sequence[bytes]) -> Look: ...
+    @property
+    def next_s(self) -> float:
+        return math.inf
 
-    def load(self, keys: Sequence[bytes]) -> Load: ...
+    def look(self, keys: Sequence[bytes]) -> Look:
+        raise NotImplementedError
 
-    def load_found(self, keys: Sequence[bytes], found: Sequence[int]) -> Load: ...
+    def load(self, keys: Sequence[bytes]) -> Load:
+        raise NotImplementedError
 
-    def load_last(self, keys: Sequence[bytes]) -> Load: ...
+    def load_found(self, keys: Sequence[bytes], found: Sequence[int]) -> Load:
+        raise NotImplementedError
 
-    def save(self, keys: Sequence[bytes]) -> float: ...
+    def load_last(self, keys: Sequence[bytes]) -> Load:
+        raise NotImplementedError
+
+    def save(self, keys: Sequence[bytes]) -> float:
+        raise NotImplementedError
+
+    def fetch(
+        self,
+        keys: Sequence[bytes],
+        found: Sequence[int],
+        begun: Callable[[], None] = nothing,
+        ended: Callable[[bool], None] = nothing,
+    ) -> Fetch:
+        return Fetch(tuple(found), begun, ended)
+
+    def load_fetched(self, keys: Sequence[bytes], fetch: Fetch) -> Load:
+        fetch.begun()
+        return self.load_found(keys, fetch.found)
+
+    def go_on(self) -> None:
+        return
 
     def computing(self, keys: Sequence[bytes]) -> None:
         return

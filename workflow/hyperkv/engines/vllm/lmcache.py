@@ -66,6 +66,11 @@ def keeps_free(scenario: Mapping[str, Any]) -> bool:
     return scenario.get("connector") in SERVED and has_store(scenario) and bool(scenario["dram_pool_bytes"])
 
 
+def save_queue_bytes(buffer: int) -> int:
+    """Of host memory between GPU and store what may wait to be saved: half, the rest is for loads."""
+    return buffer // 2
+
+
 def kept_share(scenario: Mapping[str, Any], staging_bytes: int) -> float:
     """Share of such a pool from which on it gives up what it has."""
     return 1 - staging_bytes / scenario["dram_pool_bytes"]
@@ -176,12 +181,12 @@ def _held(scenario: Mapping[str, Any]) -> str | None:
 def _stripes(
     scenario: Mapping[str, Any], staging_bytes: int, endpoints: Sequence[Endpoint], ranks: int = 1
 ) -> dict[str, Any]:
-    """Keys of the plugin's cache_settings.py. Half of a rank's buffer may wait to be saved, the rest is for loads."""
+    """Keys of the plugin's cache_settings.py."""
     places = (f"unix:{each.path}" if each.path else name_of(each) for each in endpoints)
     own = {
         "endpoints": ",".join(places),
         "connections": scenario["connections"],
-        "save_queue_bytes": buffer_bytes(scenario, staging_bytes) // 2 // ranks,
+        "save_queue_bytes": save_queue_bytes(buffer_bytes(scenario, staging_bytes)) // ranks,
         "stripes_in_flight": scenario.get("stripes_in_flight") or _ALL_IN_FLIGHT,
     }
     library = library_of(scenario.get("client", "python"))

@@ -112,12 +112,16 @@ class Running:
         if cold and lmcache.keeps_free(cell.scenario):
             self.servers.empty_lmcache_pool()
 
-    def make_cold(self, cell: CellSpec) -> None:
-        """Put what was saved where it is when far more is saved than RAM holds, on the device alone: where the scenario says so."""
+    def make_cold(self, cell: CellSpec, push: bool) -> None:
+        """Put what was saved where it is when far more is saved than RAM holds, on the device alone: where the scenario says so.
+
+        push: also what the store still has in its write buffers, which others then have to fill.
+        """
         if self.evict and evicts(cell):
-            if self.store is not None:
-                self.store.push_out_writes()
-            self.settle()
+            if push:
+                if self.store is not None:
+                    self.store.push_out_writes()
+                self.settle()
             self.evict()
 
     def settle(self, saved_before: int = 0, expected_bytes: int = 0) -> None:

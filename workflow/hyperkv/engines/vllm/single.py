@@ -93,7 +93,7 @@ def measure_single(cell: CellSpec, running: Running) -> Single:
             for number in range(cell.spec["latency"]["prompts"]):
                 rng = np.random.default_rng([cell.seed, tokens, number])
                 prompt = aiperf.token_ids(rng, running.vocabulary, tokens)
-                first, again = first_and_again(cell, running, prompt, cold=True)
+                first, again = first_and_again(cell, running, prompt, push=True)
                 of_device = device_faults(again, cell)
                 samples += [first, again.model_copy(update={"faults": [*again.faults, *of_device]})]
                 write_curve(cell, samples)
@@ -126,11 +126,11 @@ def write_curve(cell: CellSpec, samples: Sequence[Pass]) -> None:
 
 
 def first_and_again(
-    cell: CellSpec, running: Running, prompt: Sequence[int], cold: bool = False
+    cell: CellSpec, running: Running, prompt: Sequence[int], push: bool = False
 ) -> list[Pass]:
     """One prompt computed and the same prompt again, vLLM's own cache emptied after each; a record of each pass.
 
-    Of several engines the last is asked again, which finds what the first has saved, where they share that. cold: see
+    Of several engines the last is asked again, which finds what the first has saved, where they share that. push: see
     Running.make_cold.
 
     `faults` of both are what the pair disproves (proof_faults).
@@ -168,8 +168,7 @@ def first_and_again(
             running.settle(before.saved, arriving)
             _use_once_more(cell, running, prompt)
             running.empty_buffer(cell)
-            if cold:
-                running.make_cold(cell)
+            running.make_cold(cell, push)
     scenario = cell.scenario
     pool, token_bytes = bool(scenario["dram_pool_bytes"]), cell.stored_bytes_per_token
     faults = proof_faults(
