@@ -16,7 +16,7 @@ from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.models.gpu import load_gpu
 from workflow.hyperkv.predict.break_even_text import required_words
 from workflow.hyperkv.predict.predict_break_even import break_even_table
-from workflow.hyperkv.predict.request_time import REQUEST_S, hit_ttft_s, rest_s, times_of
+from workflow.hyperkv.predict.request_time import REQUEST_S, TEXT_S, hit_ttft_s, rest_s, times_of
 from workflow.hyperkv.records.kept_run import read_run
 from workflow.hyperkv.run import foretell
 from workflow.hyperkv.run.foretell import break_even, foretold, told
@@ -184,7 +184,8 @@ def test_one_client_waits_as_long_as_a_single_request(scenario, gbps):
     gpu, loaded = load_gpu(Path(config["gpu"]), geometry), 8192 * (scenario != "gpu_none")
     times = times_of(gpu, 8232, loaded, geometry.stored_bytes(loaded), 2 * geometry.layers)
     expected = rest_s(times) if gbps is None else hit_ttft_s(times, gbps)
-    assert rows(raw)[scenario, 1]["ttft_p50_s"] == pytest.approx(REQUEST_S + expected, rel=0.01)
+    expected += REQUEST_S + 8232 * TEXT_S  # it comes as text
+    assert rows(raw)[scenario, 1]["ttft_p50_s"] == pytest.approx(expected, rel=0.01)
 
 
 def test_without_single_requests_there_is_no_break_even():

@@ -31,7 +31,7 @@ from ..models.gpus import kv_pieces
 from ..records.effective import buffer_bytes
 from ..records.scenario import gated
 from ..workloads.chunks import chain_keys
-from .request_time import REQUEST_S, hit_s
+from .request_time import REQUEST_S, TEXT_S, hit_s
 from .single_requests import of_pool
 
 MEMORY_GBPS = 17.0
@@ -91,6 +91,7 @@ class Play:
                 save_decode_cache=scenario["save_decode_cache"],
                 prefix_caching=settings["prefix_caching"],
                 like_vllm=True,
+                text_s=TEXT_S,
             ),
             tiers,
             gating=gating,

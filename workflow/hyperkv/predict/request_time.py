@@ -19,6 +19,9 @@ from ..models.gpus import kv_copies, kv_pieces
 
 REQUEST_S = 0.0066
 """Seconds of any request outside the engine's steps: the client, HTTP, the scheduler. Not in break-even: both sides have it."""
+TEXT_S = 3e-6
+"""Seconds per token of a prompt that comes as text, until the engine knows of it; single requests come as tokens. Fitted to recompute's first tokens
+under load (docs/predict.md)."""
 HIT_S_PER_PIECE = 2.92e-8
 """Seconds per prompt token that is loaded and not computed, and per piece in which it is copied (gpus.kv_pieces), beside its bytes."""
 FITTED = (

@@ -88,14 +88,15 @@ class ReplayEngine:
     @property
     def loading(self) -> bool:
         """Whether it has the channel, or waits for what its tiers load."""
-        waiting = (*self._to_load, *self._waiting)
-        return self.transferring or any(each.fetch is not None for each in waiting)
+        fetching = any(each.fetch is not None for each in (*self._to_load, *self._waiting))
+        return self.transferring or fetching or any(each.known_s > self._now for each in self._waiting)
 
     @property
     def ends_s(self) -> Iterator[float]:
-        """When what it does now ends: its transfer, its step, and what its tiers do for it."""
+        """When what it does now ends: its transfer, its step, what its tiers do for it and what a text takes."""
         if self._tiers is not None:
             yield self._tiers.next_s
+        yield from (each.known_s for each in self._waiting if each.known_s > self._now)
         yield from (item[0] for item in (self._transfer, self._step) if item is not None)
 
     def ask(self, number: int, turn: int, client: int) -> Request:
@@ -150,16 +151,16 @@ class ReplayEngine:
 
     def _next_due(self) -> Request | None:
         """The next that may be taken in: what its tiers still load for it does not hold up those behind it."""
-        request = next((each for each in self._waiting if each.fetch is None or each.fetch.ready), None)
-        return request if request is not None and self._is_due(request) else None
+        found = (each for each in self._waiting if each.fetch is None or each.fetch.ready)
+        return next(filter(self._is_due, found), None)
 
     def _is_due(self, request: Request) -> bool:
         """Whether a request that waits has been considered: with like_vllm when a step was planned that had room for it."""
         if not self._settings.like_vllm or not (self._step or self._prefilling or self._decoding):
-            return True
+            return request.known_s <= self._now
         planned_s = self._now if self._step is None else self._began_s
         left = sum(request.prompt_tokens - request.context_tokens for request in self._prefilling)
-        return request.arrival_s <= planned_s and left < 2 * self._settings.max_num_batched_tokens
+        return request.known_s <= planned_s and left < 2 * self._settings.max_num_batched_tokens
 
     def _look(self, gating: Gating, request: Request) -> None:
         keys = request.loadable(self._settings.chunk_tokens)

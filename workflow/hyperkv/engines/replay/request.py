@@ -30,7 +30,7 @@ class ReplaySettings:
     block_tokens: HBM block. hbm_blocks: KV capacity of HBM. chunk_tokens: a multiple of block_tokens.
     staging_bytes: pool for saves. staging_full: "wait" or "drop". like_vllm: a step is planned when the one before it begins, and with it
     what waits is considered if it has room; what is ready by then comes with it; what a step computed is saved after it. With a gate, and without
-    prefix_caching, it is then looked for before it has HBM blocks, and fetched.
+    prefix_caching, it is then looked for before it has HBM blocks, and fetched. text_s: seconds that a prompt's text takes, per token, before the engine knows of it.
     """
 
     block_tokens: int
@@ -43,6 +43,7 @@ class ReplaySettings:
     save_decode_cache: bool = True
     prefix_caching: bool = True
     like_vllm: bool = False
+    text_s: float = 0.0
 
     def require_room(self, conversations: Sequence[KeyedConversation], chunk_bytes: int | None) -> None:
         """That HBM holds every context, and the staging pool a chunk. Raises UserError naming the key."""
@@ -76,7 +77,7 @@ class KeyedConversation:
 class Request:
     """One turn on its way through the engine; times in virtual seconds, None until they happen.
 
-    fetch: what a gate has fetched for it. tier_hit_tokens: by tier. other_hit_tokens: of the last one's, those of chunks that another engine saved.
+    known_s: when the engine knows of it. fetch: what a gate has fetched for it. tier_hit_tokens: by tier. other_hit_tokens: of the last one's, those of chunks that another engine saved.
     """
 
     conversation: str
@@ -87,6 +88,7 @@ class Request:
     block_keys: Sequence[bytes]
     chunk_keys: Sequence[bytes]
     arrival_s: float
+    known_s: float = 0.0
     admitted_s: float | None = None
     loaded_s: float | None = None
     first_token_s: float | None = None
@@ -119,6 +121,7 @@ class Request:
             block_keys=blocks,
             chunk_keys=every(blocks, settings.chunk_tokens // settings.block_tokens),
             arrival_s=now_s,
+            known_s=now_s + position.prompt_end * settings.text_s,
         )
 
     @property
