@@ -66,7 +66,8 @@ class PooledTiers(Tiers):
         if stored and not self._pool.take(stored):
             wanted, stored = wanted[: self._pool.leading(wanted)], []
             ended(False)
-        own = [key for key in wanted if key not in set(stored)]
+        missing = set(stored)
+        own = [key for key in wanted if key not in missing]
         self._pool.use(own)
         self._pool.hold(own)
         fetch = Fetch((len(own), len(stored)), own=own, ready=not stored)
