@@ -17,6 +17,7 @@ import pytest
 from tests.helpers import eventually
 from workflow.hyperkv.base.cli import ends_on_sigterm
 from workflow.hyperkv.base.errors import StoreDied, StoreError, UserError
+from workflow.hyperkv.machine import processes
 from workflow.hyperkv.machine.processes import OwnedProcess, describe_exit, free_port, require_free_port
 from workflow.hyperkv.stores.valkey import valkey_binary
 
@@ -163,6 +164,20 @@ def test_threads_of_a_snakemake_job_are_not_a_servers(log, monkeypatch):
 )
 def test_describe_exit(code, text):
     assert describe_exit(code) == text
+
+
+@pytest.mark.parametrize(
+    ("told", "least", "most"),
+    [("32768 60999", 10_000, 32_767), ("1024 65535", 1024, 65_535), (None, 1024, 65_535)],
+)
+def test_a_free_port_is_none_that_a_connection_may_be_given(told, least, most, tmp_path, monkeypatch):
+    given = tmp_path / "range"
+    if told is not None:
+        given.write_text(told)
+    monkeypatch.setattr(processes, "_GIVEN_PORTS", given)
+    ports = {free_port() for _ in range(50)}
+    assert len(ports) > 40
+    assert all(least <= port <= most for port in ports)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])

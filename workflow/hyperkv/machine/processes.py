@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -26,6 +27,8 @@ from ..base.surroundings import past_proxies, without_threads
 from .counters import ProcessCounters, process_counters
 
 LOOPBACK = "127.0.0.1"
+_GIVEN_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")  # to connections, by the kernel
+_LEAST_PORT, _PORTS_TRIED = 10_000, 20
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _MARK = "HYPERKV_OWNED"
@@ -51,9 +54,18 @@ def option_words(options: Mapping[str, object]) -> list[str]:
 
 
 def free_port(host: str = LOOPBACK) -> int:
-    """A TCP port of an address of this machine that was free a moment ago."""
+    """A TCP port of an address of this machine that was free a moment ago, of those that no connection is given meanwhile."""
+    with contextlib.suppress(OSError):
+        given_from = int(_GIVEN_PORTS.read_text().split()[0])
+        for _ in range(_PORTS_TRIED if given_from > _LEAST_PORT else 0):
+            with contextlib.suppress(OSError):
+                return _bound(host, _LEAST_PORT + secrets.randbelow(given_from - _LEAST_PORT))
+    return _bound(host, 0)
+
+
+def _bound(host: str, port: int) -> int:
     with socket.socket(_family(host)) as probe:
-        probe.bind((host, 0))
+        probe.bind((host, port))
         return probe.getsockname()[1]
 
 
