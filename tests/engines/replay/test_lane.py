@@ -43,20 +43,16 @@ class Played:
         self.lane.go_on()
 
 
-def times(of: list[tuple[str, float]]) -> dict[str, float]:
-    return dict(of)
-
-
 def test_a_load_takes_its_bytes_and_two_at_once_share_the_device():
     played = Played()
     played.load("a", 2e9)
     played.until(0.5)
     played.load("b", 2e9)
     played.load("c", 1e9)
-    assert times(played.began) == pytest.approx({"a": 0, "b": 0.5})
+    assert dict(played.began) == pytest.approx({"a": 0, "b": 0.5})
     played.until(9)
-    assert times(played.ended) == pytest.approx({"a": 1.5, "b": 2.5, "c": 2.5})
-    assert times(played.began)["c"] == pytest.approx(1.5)
+    assert dict(played.ended) == pytest.approx({"a": 1.5, "b": 2.5, "c": 2.5})
+    assert dict(played.began)["c"] == pytest.approx(1.5)
     assert played.lane.next_s == math.inf
 
 
@@ -79,14 +75,14 @@ def test_saves_wait_for_the_load_that_shows_what_loads_reach_and_have_a_share_be
     for number in range(100):
         played.lane.save(bytes([number]), 1e7)
     played.until(1.0)
-    assert times(played.ended)["alone"] == pytest.approx(1.0)
+    assert dict(played.ended)["alone"] == pytest.approx(1.0)
     assert played.saved == []
     played.load("beside", 2e9)
     played.until(2.0)
     rate = 0.1 * READ
     assert len(played.saved) == pytest.approx(rate / 1e7, abs=1)
     played.until(5.0)
-    taken_s = times(played.ended)["beside"] - 1.0
+    taken_s = dict(played.ended)["beside"] - 1.0
     assert taken_s == pytest.approx(1 / (1 - rate / WRITE))
     assert len(played.saved) == 100
 
@@ -121,7 +117,7 @@ MOVES = st.lists(st.tuples(st.sampled_from(["load", "save"]), st.floats(0, 2), S
 @settings(deadline=None)
 def test_all_ends_in_order_and_no_faster_than_the_device(moves):
     played = Played()
-    loads = saves = 0
+    loads = 0.0
     for number, (kind, pause_s, size) in enumerate(moves):
         played.until(played.clock.now_s + pause_s)
         if kind == "load":
@@ -129,7 +125,6 @@ def test_all_ends_in_order_and_no_faster_than_the_device(moves):
             loads += size
         else:
             assert played.lane.save(str(number).encode(), size)
-            saves += size
     asked_s = played.clock.now_s
     played.until(asked_s + 1000)
     assert len(played.ended) == sum(kind == "load" for kind, *_ in moves)

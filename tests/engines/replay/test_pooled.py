@@ -8,6 +8,7 @@ from workflow.hyperkv.engines.replay.modelled import Device
 from workflow.hyperkv.engines.replay.pooled import PooledTiers
 from workflow.hyperkv.engines.replay.pools import LruPool, ServerPool
 from workflow.hyperkv.engines.replay.request import VirtualClock
+from workflow.hyperkv.engines.replay.tiers import Told
 
 BYTES = 1_000_000
 DEVICE = Device(gbps=2, write_gbps=1, chunk_s=1e-4, call_s=0, look_s=2e-4)
@@ -67,7 +68,7 @@ def test_a_gate_is_told_when_a_load_begins_and_ends():
     save(tiers, KEYS[:4])
     clock.now_s = 9.0
     for keys in (KEYS[:2], KEYS[2:4], KEYS[:1]):
-        tiers.fetch(keys, (0, len(keys)), lambda: told.append("begun"), told.append)
+        tiers.fetch(keys, (0, len(keys)), Told(lambda: told.append("begun"), told.append))
     assert told == ["begun", "begun", False]
     clock.now_s = 13.0
     tiers.go_on()

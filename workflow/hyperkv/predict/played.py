@@ -23,7 +23,7 @@ from ..engines.replay.pooled import PooledTiers
 from ..engines.replay.pools import PERIOD_S, RATIO, WATERMARK, LruPool, ServerPool
 from ..engines.replay.request import KeyedConversation, ReplayResult, ReplaySettings, VirtualClock
 from ..engines.vllm.command import settings_of
-from ..engines.vllm.lmcache import SERVED, keeps_free, save_queue_bytes
+from ..engines.vllm.lmcache import SERVED, keeps_free, kept_share, save_queue_bytes
 from ..engines.vllm.running import conversations_of
 from ..models.gpu import GpuModel
 from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
@@ -109,7 +109,7 @@ class Play:
         if not has_server_pool(scenario):
             return LruPool(pool // chunk_bytes)
         room = self._buffer_bytes
-        watermark = 1 - staging / room if keeps_free(scenario) else WATERMARK
+        watermark = kept_share(room, staging) if keeps_free(scenario) else WATERMARK
         return ServerPool(
             room // chunk_bytes, clock, watermark, since_s, self._left(room, watermark, since_s)
         )
@@ -134,8 +134,8 @@ class Play:
         """What is below the pool."""
         scenario, pieces = self.cell.scenario, kv_pieces(self.cell.geometry, self.cell.share.ranks)
         shape = scenario.get("shape") or {}
-        read, write = self.gbps, self.write_gbps or self.gbps
-        read, write = shape.get("read_gbps") or read, shape.get("write_gbps") or write
+        read = shape.get("read_gbps") or self.gbps
+        write = shape.get("write_gbps") or self.write_gbps or self.gbps
         return Device(read, write, chunk_s=hit_s(scenario["chunk_tokens"], pieces), call_s=0.0)
 
     def _hbm_bytes(self, settings: Mapping[str, Any]) -> int:

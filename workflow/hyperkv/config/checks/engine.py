@@ -15,7 +15,7 @@ from ...models.geometry import Geometry, load_geometry
 from ...models.gpu import load_gpu
 from ...models.gpu_memory import require_weights_fit
 from ...models.gpus import check_settings, kv_share, require_divides, tensor_parallel_of
-from ...stores.registry import STORES, store_class
+from ...stores.registry import STORES, has_store, store_class
 from ..environments import pairs_of
 from ..scenarios import loads_of
 from .scenario import check_bound, check_chunk, check_connector, check_store
@@ -114,7 +114,7 @@ def _check_several(scenario: Mapping[str, Any]) -> None:
             f"{where}.routing: AIPerf keeps a conversation at its engine; leave it out (each request of a trace goes to the next "
             "engine), or choose engine replay"
         )
-    if scenario["tier"] == "none" or store_class(scenario["store"]).held_by_engine == "pool":
+    if not has_store(scenario):
         return
     servers = [name for name in STORES if store_class(name).is_server]
     if scenario["store"] not in servers:

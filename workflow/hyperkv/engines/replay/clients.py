@@ -11,6 +11,7 @@ gives it, the same in every scenario.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
@@ -88,9 +89,8 @@ class Clients:
         """Serve them all."""
         for client in range(self._clients):
             self._think(client)
-        while self._begin_work():
-            ends = (end for engine in self._engines for end in engine.ends_s)
-            self._clock.now_s = min((*ends, *(at for at, _ in self._thinking[:1])))
+        while (next_s := self._begin_work()) < math.inf:
+            self._clock.now_s = next_s
             while self._thinking and self._thinking[0][0] == self._clock.now_s:
                 self._send_next(heapq.heappop(self._thinking)[1])
             for engine in self._engines:
@@ -100,14 +100,16 @@ class Clients:
         window = self._clock.now_s if self._window_s is None else self._window_s
         return ReplayResult(self._requests, window, Totals.of(engine.totals for engine in self._engines))
 
-    def _begin_work(self) -> bool:
-        """Give idle resources something to do; False when nothing is left."""
+    def _begin_work(self) -> float:
+        """Give idle resources something to do; when something ends first, infinity when nothing is left."""
         for engine in self._engines:
             engine.admit()
         if not any(engine.transferring for engine in self._engines):
             self._give_channel()
-        stepping = [engine.begin_step() for engine in self._engines]
-        return any(stepping) or bool(self._thinking) or any(engine.loading for engine in self._engines)
+        for engine in self._engines:
+            engine.begin_step()
+        ends = (end for engine in self._engines for end in engine.ends_s)
+        return min((*ends, *(at for at, _ in self._thinking[:1])), default=math.inf)
 
     def _give_channel(self) -> None:
         """To the next engine that has a load, else to one that has something else for it."""

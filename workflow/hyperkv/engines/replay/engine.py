@@ -86,12 +86,6 @@ class ReplayEngine:
         return self._transfer is not None
 
     @property
-    def loading(self) -> bool:
-        """Whether it has the channel, or waits for what its tiers load."""
-        fetching = any(each.fetch is not None for each in (*self._to_load, *self._waiting))
-        return self.transferring or fetching or any(each.known_s > self._now for each in self._waiting)
-
-    @property
     def ends_s(self) -> Iterator[float]:
         """When what it does now ends: its transfer, its step, what its tiers do for it and what a text takes."""
         if self._tiers is not None:
@@ -235,13 +229,10 @@ class ReplayEngine:
         assert request.allocation is not None
         self._hbm.commit(request.allocation, request.context_tokens // self._settings.block_tokens)
 
-    def begin_step(self) -> bool:
-        """Begin a step if none is under way and there is something to compute; whether one is under way."""
-        if self._step is None:
-            self._begin_step()
-        return self._step is not None
-
-    def _begin_step(self) -> None:
+    def begin_step(self) -> None:
+        """Begin a step if none is under way and there is something to compute."""
+        if self._step is not None:
+            return
         if self._unstaged:
             if self._stalled_since is None and (self._prefilling or self._decoding):
                 self._stalled_since = self._now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from ....plugin.lmcache_striped.gate import Gate
@@ -10,7 +10,7 @@ from ....plugin.lmcache_striped.gate_counts import GateCounts
 from ....plugin.lmcache_striped.store_work import Load as Loading
 from ...models.gpu import GpuModel
 from .request import Request
-from .tiers import Load, Look, Tiers
+from .tiers import NOBODY, Load, Look, Tiers, Told
 
 _CURVE_TOKENS = (16, 64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
@@ -54,11 +54,11 @@ class Gating:
         if own:
             self._gate.engine_runs(decoding)
             found = self._gate.decide(own, present, request.prompt_tokens - hit, hit).found
-        told: tuple[Callable[..., None], ...] = ()
+        told = NOBODY
         if found:
             loading = self._gate.load_waits(own[:found], found * self._tiers.chunk_bytes)
-            told = partial(self._gate.load_begins, loading), partial(self._gate.load_ends, loading)
-        request.fetch = self._tiers.fetch(keys, (*above, found), *told)
+            told = Told(partial(self._gate.load_begins, loading), partial(self._gate.load_ends, loading))
+        request.fetch = self._tiers.fetch(keys, (*above, found), told)
         return Look(looked.seconds, request.fetch.found)
 
     def load(self, request: Request, keys: Sequence[bytes]) -> Load:
@@ -73,7 +73,7 @@ class Gating:
     def ended(self, request: Request, load: Load) -> None:
         """What was found was loaded, as far as it was still there."""
         assert request.fetch is not None
-        request.fetch.ended(load.present == sum(request.fetch.found))
+        request.fetch.told.ended(load.present == sum(request.fetch.found))
 
     def unsaved(self, keys: Sequence[bytes]) -> list[bytes]:
         """Of chunks that were computed those that have to be saved: the others are there, and were left."""

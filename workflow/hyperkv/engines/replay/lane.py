@@ -70,14 +70,16 @@ class Lane:
     @property
     def next_s(self) -> float:
         """When, while something is loaded, something changes as things are now; infinity where nothing is."""
-        return self._at_s + self._step_s() if self._running else math.inf
+        return self._at_s + self._step_s(*self._rates()) if self._running else math.inf
 
     def go_on(self) -> None:
         """Play up to now."""
         now_s = self._clock()
         while self._at_s < now_s and (self._running or self._saves):
             read, write = self._rates()
-            step_s = min(self._step_s(), now_s - self._at_s)
+            step_s = min(self._step_s(read, write), now_s - self._at_s)
+            if write:
+                self._share.saves(self._at_s)
             self._at_s += step_s
             for each in self._running:
                 each.left -= read * step_s
@@ -90,15 +92,13 @@ class Lane:
         """Bytes/s of each load and of the save under way."""
         share, write = self._share, 0.0
         if self._saves and share.held(self._at_s) <= self._at_s:
-            share.saves(self._at_s)
             write = self._write_bps
             if share.comes(self._at_s):
                 write = min(write / 2 if self._running else write, share.rate or write)
         return self._read_bps * (1 - write / self._write_bps) / max(len(self._running), 1), write
 
-    def _step_s(self) -> float:
+    def _step_s(self, read: float, write: float) -> float:
         """Seconds until something ends or the rates change."""
-        read, write = self._rates()
         steps = [each.left / read for each in self._running]
         if write:
             steps.append((self._saves[0][1] - self._of_first) / write)

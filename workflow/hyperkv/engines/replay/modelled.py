@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .pools import leading
 from .tiers import Load, Look, Tiers
 
 
@@ -89,8 +90,3 @@ class ModelTiers(Tiers):
             self._warm.move_to_end(key)
         while len(self._warm) > self._device.warm_bytes // self.chunk_bytes:
             self._warm.popitem(last=False)
-
-
-def leading(keys: Sequence[bytes], held: Callable[[bytes], bool]) -> int:
-    """How many leading keys are held."""
-    return next((number for number, key in enumerate(keys) if not held(key)), len(keys))

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from .lane import Lane
-from .modelled import Device, leading
-from .pools import LruPool
-from .tiers import Fetch, Load, Look, Tiers, nothing
+from .modelled import Device
+from .pools import LruPool, leading
+from .tiers import NOBODY, Fetch, Load, Look, Tiers, Told
 
 
 class PooledTiers(Tiers):
@@ -52,20 +52,14 @@ class PooledTiers(Tiers):
         found = leading(keys, lambda key: self._pool.holds(key) or key in self._in_store)
         return Look(self._device.look_s, (pooled, found - pooled))
 
-    def fetch(
-        self,
-        keys: Sequence[bytes],
-        found: Sequence[int],
-        begun: Callable[[], None] = nothing,
-        ended: Callable[[bool], None] = nothing,
-    ) -> Fetch:
+    def fetch(self, keys: Sequence[bytes], found: Sequence[int], told: Told = NOBODY) -> Fetch:
         """Hold what the pool has of it, and load the rest, or nothing behind the first chunk that is missing there if it has no room for all of that."""
         self._lane.go_on()
         wanted = keys[: sum(found)]
         stored = [key for key in wanted if not self._pool.holds(key)]
         if stored and not self._pool.take(stored):
             wanted, stored = wanted[: self._pool.leading(wanted)], []
-            ended(False)
+            told.ended(False)
         missing = set(stored)
         own = [key for key in wanted if key not in missing]
         self._pool.use(own)
@@ -74,10 +68,10 @@ class PooledTiers(Tiers):
 
         def loaded() -> None:
             fetch.ready = True
-            ended(True)
+            told.ended(True)
 
         if stored:
-            self._lane.load(len(stored) * self.chunk_bytes, begun, loaded)
+            self._lane.load(len(stored) * self.chunk_bytes, told.begun, loaded)
         return fetch
 
     def load_fetched(self, keys: Sequence[bytes], fetch: Fetch) -> Load:

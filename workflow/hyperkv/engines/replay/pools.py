@@ -10,6 +10,11 @@ from itertools import islice
 WATERMARK, RATIO, PERIOD_S = 0.8, 0.2, 1.0
 
 
+def leading(keys: Sequence[bytes], held: Callable[[bytes], bool]) -> int:
+    """How many leading keys are held."""
+    return next((number for number, key in enumerate(keys) if not held(key)), len(keys))
+
+
 class LruPool:
     """The ideal: what was used least recently makes room, chunk by chunk and at once. Of a prompt the last chunk goes first.
 
@@ -24,7 +29,7 @@ class LruPool:
 
     def leading(self, keys: Sequence[bytes]) -> int:
         """How many leading chunks can be read."""
-        return next((number for number, key in enumerate(keys) if not self.holds(key)), len(keys))
+        return leading(keys, self.holds)
 
     def holds(self, key: bytes) -> bool:
         """Whether a chunk can be read."""

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,18 +40,23 @@ class Look:
     by_tier: tuple[int, ...]
 
 
-def nothing(*_: object) -> None:
-    return
+class Told(NamedTuple):
+    """Who is told of a load: when it begins, and when it has ended, with whether all came."""
+
+    begun: Callable[[], None] = lambda: None
+    ended: Callable[[bool], None] = lambda whole: None
+
+
+NOBODY = Told()
 
 
 @dataclass
 class Fetch:
-    """What is to be loaded of what a lookup found: leading chunks by tier. begun, ended: to be called when that begins and ends, the second
-    with whether all came. own: of a pool, those that it has. ready: whether it may be loaded."""
+    """What is to be loaded of what a lookup found: leading chunks by tier. told: to be called by whoever loads it. own: of a pool, those
+    that it has. ready: whether it may be loaded."""
 
     found: tuple[int, ...]
-    begun: Callable[[], None] = nothing
-    ended: Callable[[bool], None] = nothing
+    told: Told = NOBODY
     own: Sequence[bytes] = ()
     ready: bool = True
 
@@ -100,17 +106,11 @@ class Tiers:
     def save(self, keys: Sequence[bytes]) -> float:
         raise NotImplementedError
 
-    def fetch(
-        self,
-        keys: Sequence[bytes],
-        found: Sequence[int],
-        begun: Callable[[], None] = nothing,
-        ended: Callable[[bool], None] = nothing,
-    ) -> Fetch:
-        return Fetch(tuple(found), begun, ended)
+    def fetch(self, keys: Sequence[bytes], found: Sequence[int], told: Told = NOBODY) -> Fetch:
+        return Fetch(tuple(found), told)
 
     def load_fetched(self, keys: Sequence[bytes], fetch: Fetch) -> Load:
-        fetch.begun()
+        fetch.told.begun()
         return self.load_found(keys, fetch.found)
 
     def go_on(self) -> None:

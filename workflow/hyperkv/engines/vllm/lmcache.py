@@ -71,9 +71,9 @@ def save_queue_bytes(buffer: int) -> int:
     return buffer // 2
 
 
-def kept_share(scenario: Mapping[str, Any], staging_bytes: int) -> float:
+def kept_share(pool_bytes: int, staging_bytes: int) -> float:
     """Share of such a pool from which on it gives up what it has."""
-    return 1 - staging_bytes / scenario["dram_pool_bytes"]
+    return 1 - staging_bytes / pool_bytes
 
 
 def offload(
@@ -254,7 +254,9 @@ def mp_arguments(
         if not scenario["dram_pool_bytes"]:
             options["l2-store-policy"] = "skip_l1"
         if keeps_free(scenario):
-            options["eviction-trigger-watermark"] = f"{kept_share(scenario, staging_bytes):.3f}"
+            options["eviction-trigger-watermark"] = (
+                f"{kept_share(scenario['dram_pool_bytes'], staging_bytes):.3f}"
+            )
     own = scenario["lmcache"]
     if own.get("l1_use_hugepages"):  # which LMCache refuses beside its defaults
         options["shm-name"] = ""
