@@ -26,8 +26,9 @@ SHIPPED = [
 
 def below(path: Path) -> tuple[str, ...]:
     """The files that a shipped one is put on top of, which it names at its top, and it."""
-    named = re.match(r"# On top of config\.yaml and ([\w./-]+\.yaml)", path.read_text())
-    return (*([str(path.parent / named[1])] if named else []), str(path))
+    named = re.match(r"# On top of config\.yaml((?:,| and) [^:]+):", path.read_text())
+    others = re.findall(r"[\w./-]+\.yaml", named[1]) if named else []
+    return (*(str(path.parent / each) for each in others), str(path))
 
 
 def drawn(*files: str, **changes) -> pd.DataFrame:

@@ -47,7 +47,7 @@ class CellSpec:
     """
 
     spec: dict[str, Any]
-    load: int
+    load: int | float
     repeat: int
     logs: Path
     folder: Path | None = None
@@ -62,6 +62,11 @@ class CellSpec:
     def seed(self) -> int:
         """The workload's seed."""
         return repeat_seed(self.spec["seed"], self.repeat)
+
+    @property
+    def load_seed(self) -> int:
+        """What its load adds to a seed: other requests at every load."""
+        return int(self.load) if float(self.load).is_integer() else round(1e6 * self.load)
 
     @property
     def data_dir(self) -> Path:
@@ -121,7 +126,7 @@ class CellSpec:
         share = stored_share(self.scenario.get("serde"), self.geometry)
         return round(self.share.stored_bytes_per_token * share)
 
-    def at(self, load: int) -> CellSpec:
+    def at(self, load: int | float) -> CellSpec:
         """The same cell at another load."""
         return replace(self, load=load)
 

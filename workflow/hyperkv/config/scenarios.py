@@ -115,7 +115,7 @@ def selected(config: Mapping[str, Any], families: list[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def loads_of(config: Mapping[str, Any], scenario: str) -> list[int]:
+def loads_of(config: Mapping[str, Any], scenario: str) -> list[int | float]:
     """The loads of one scenario: its own, else the experiment's."""
     own = config["scenarios"][scenario].get("loads")
     return config["experiment"]["loads"] if own is None else own

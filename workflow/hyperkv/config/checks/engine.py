@@ -26,6 +26,7 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
     experiment, scenarios = config["experiment"], [config["scenarios"][name] for name in measured]
     single = config["engine"] == "vllm" and config["latency"]["prompt_tokens"]
     for name in measured:
+        _check_clients(name, config)
         if not loads_of(config, name) and not single:
             raise UserError(
                 f"config: scenarios.{config['scenarios'][name]['family']}.loads: there is nothing to measure without "
@@ -61,7 +62,9 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
             "config: experiment.active_conversations: AIPerf's clients hold one conversation each; leave it null with "
             "engine vllm, and bound vLLM's own cache with vllm.hbm_kv_bytes or vllm.prefix_caching"
         )
-    each, held = config["loadgen"]["conversations_per_client"], config["workload"].get("conversations")
+    closed = experiment["loop"] == "closed"
+    each = config["loadgen"]["conversations_per_client"] if closed else None
+    held = config["workload"].get("conversations")
     most = max((load for name in measured for load in loads_of(config, name)), default=0)
     if each is not None and held is not None and each * most > held:
         raise UserError(
@@ -70,12 +73,7 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
             + (f", or lower this to {held // most}" if held >= most else "")
         )
     requests = config["workload"].get("requests")
-    if (
-        each is not None
-        and requests is not None
-        and experiment["loop"] == "closed"
-        and each * most < requests
-    ):
+    if each is not None and requests is not None and each * most < requests:
         raise UserError(
             f"config: loadgen.conversations_per_client: {most} clients with {each} each ask {each * most} of workload.requests: "
             f"{requests}, each of which is a conversation here; leave it null, or set workload.requests: {each * most}"
@@ -104,6 +102,18 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
                 f"out, or set vllm.device: cuda"
             )
     _check_model_dir(config)
+
+
+def _check_clients(name: str, config: Mapping[str, Any]) -> None:
+    """That the loads of a closed loop are numbers of clients."""
+    scenario = config["scenarios"][name]
+    where = "experiment" if scenario.get("loads") is None else f"scenarios.{scenario['family']}"
+    broken = [load for load in loads_of(config, name) if load != int(load)]
+    if broken and config["experiment"]["loop"] == "closed":
+        raise UserError(
+            f"config: {where}.loads: {broken[0]:g} is no number of clients; take whole numbers, or with engine vllm "
+            f"experiment.loop: open, where loads are conversations begun per second"
+        )
 
 
 def _check_several(scenario: Mapping[str, Any]) -> None:

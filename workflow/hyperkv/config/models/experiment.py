@@ -7,7 +7,20 @@ from typing import Annotated, Literal
 from pydantic import Field, WrapValidator
 
 from .texts import Key, Name
-from .values import Count, Gbps, Number, OrNull, Positive, Section, Several, Whole, as_it_is, key, section
+from .values import (
+    Count,
+    Gbps,
+    Load,
+    Number,
+    OrNull,
+    Positive,
+    Section,
+    Several,
+    Whole,
+    as_it_is,
+    key,
+    section,
+)
 
 Names = Several[Name]
 _Latency = Annotated[float, Field(ge=0, le=1_000_000), WrapValidator(as_it_is)]
@@ -40,8 +53,8 @@ class Experiment(Section):
     scenarios: Annotated[Names, Field(min_length=1)] = key(unit="names")
     """Names of the scenarios to run, each a key of `scenarios`."""
     array: Devices = section(Devices)
-    loads: Annotated[Several[Count], Field(min_length=1)] = key([2, 4, 8], unit="clients")
-    """Active clients (closed loop) or conversations begun per second (open loop); one cell per load, all
+    loads: Annotated[Several[Load], Field(min_length=1)] = key([2, 4, 8], unit="clients or 1/s")
+    """Active clients (closed loop; whole numbers) or conversations begun per second (open loop; also 0.4); one cell per load, all
     in one job."""
     loop: Literal["closed", "open"] = "closed"
     """`closed`, a client sends its next request when the last is answered; `open`, conversations begin at

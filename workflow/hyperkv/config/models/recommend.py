@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from .texts import Path
-from .values import Count, OrNull, Section, key
+from .values import Load, OrNull, Section, key
 
 
 class Recommend(Section):
@@ -15,7 +15,7 @@ class Recommend(Section):
     """`goodput`, most answers that keep experiment.slo per second; `rps_per_gpu`, most requests per
     second and GPU; `ttft`, shortest median time to first token; null takes goodput when experiment.slo
     has a bound, else rps_per_gpu."""
-    load: OrNull[Count] = key(None, unit="clients")
+    load: OrNull[Load] = key(None, unit="clients or 1/s")
     """The only load that counts; null takes each scenario's best load, for ttft the highest that all
     measured."""
     data_dir: Path | None = None

@@ -21,6 +21,7 @@ from .values import (
     Boolean,
     Connections,
     Count,
+    Load,
     Gbps,
     OrNull,
     Positive,
@@ -277,7 +278,7 @@ class Scenario(Settings):
     """Engine vllm. LMCache's own keys under its own names, beside those that the scenario sets, which are
     refused: of its configuration file, or with connector mp options of `lmcache server` (l1_use_hugepages
     for --l1-use-hugepages). Text that is exactly true, false, yes, no, null or a number stands for that."""
-    loads: Several[Count] = optional(unit="clients")
+    loads: Several[Load] = optional(unit="clients or 1/s")
     """This scenario's own loads instead of experiment.loads; with engine vllm none ([]) for single
     requests alone."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictBool
 
 from .experiment import Names
-from .values import Count, OrNull, Positive, Section, Several, Size, key, section
+from .values import Count, Load, OrNull, Positive, Section, Several, Size, key, section
 
 ParameterName = Annotated[
     str,
@@ -21,7 +21,7 @@ class Objective(Section):
 
     metric: Literal["ttft_p50_ms", "goodput_rps"] = key("ttft_p50_ms", unit="column of cells.csv")
     """Median time to first token, or the answers per second that keep experiment.slo."""
-    load: Count = key(2, unit="clients")
+    load: Load = key(2, unit="clients or 1/s")
     """Load of these cells, in the unit of experiment.loads."""
 
 

@@ -145,6 +145,10 @@ def as_it_is(value: Any, validate: Any) -> Any:
     return number
 
 
+def _as_load(value: Any, validate: Any) -> Any:
+    return read_whole(as_it_is(value, validate))
+
+
 def _each_once(values: list[T]) -> list[T]:
     if len({(type(value), str(value)) for value in values}) < len(values):
         raise PydanticCustomError("twice", "none twice")
@@ -163,6 +167,7 @@ Connections = Annotated[int, Field(ge=1, le=256), BeforeValidator(read_whole)]
 Number = Annotated[float, WrapValidator(as_it_is)]
 NotNegative = Annotated[float, Field(ge=0), WrapValidator(as_it_is)]
 Positive = Annotated[float, Field(gt=0), WrapValidator(as_it_is)]
+Load = Annotated[float, Field(gt=0, le=1_000_000), WrapValidator(_as_load)]
 Gbps = Annotated[float, Field(ge=0.01), WrapValidator(as_it_is)]
 Boolean = Annotated[bool, BeforeValidator(_read_boolean)]
 OrNull = Annotated[T | None, BeforeValidator(_read_null)]

@@ -197,7 +197,7 @@ def _energy_metered(cell: CellSpec) -> contextlib.AbstractContextManager[EnergyM
 
 def _proof(cell: CellSpec, running: Running, conversations: Sequence[Conversation]) -> list[str]:
     """Two prompts of this load's lengths, computed and from the tier, none of them part of the load."""
-    rng = np.random.default_rng([cell.seed, int(cell.load), 1])
+    rng = np.random.default_rng([cell.seed, cell.load_seed, 1])
     samples: list[Pass] = []
     for tokens in proof_lengths(conversations):
         samples += first_and_again(cell, running, aiperf.token_ids(rng, running.vocabulary, tokens))

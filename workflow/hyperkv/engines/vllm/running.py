@@ -215,9 +215,9 @@ def context_tokens(cell: CellSpec) -> int:
 
 def conversations_of(cell: CellSpec) -> Sequence[Conversation]:
     """The conversations of one load: the same for every scenario, others for every load and repeat."""
-    found = make_workload(cell.spec["workload"], (cell.seed * 1009 + int(cell.load)) % 2**32)
+    found = make_workload(cell.spec["workload"], (cell.seed * 1009 + cell.load_seed) % 2**32)
     each = cell.spec["loadgen"]["conversations_per_client"]
-    return found if each is None or cell.spec["loop"] != "closed" else found[: each * cell.load]
+    return found if each is None or cell.spec["loop"] != "closed" else found[: each * int(cell.load)]
 
 
 def proof_lengths(conversations: Sequence[Conversation]) -> tuple[int, int]:
