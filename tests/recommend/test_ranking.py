@@ -200,3 +200,15 @@ def test_recompute_of_another_pair_does_not_win_for_simplicity():
     table.loc[table["scenario"] == "none_reference", "tier"] = "none"
     table["pair"] = np.where(table["scenario"] == "none", "current", "reference")
     assert ranked(table, objective()).chosen.scenario == "dram"
+
+
+def test_where_all_are_asked_for_as_many_requests_first_tokens_count():
+    assert Objective.of(SECTION, NO_SLO, closed=False).word == "ttft"
+    assert Objective.of(SECTION, NO_SLO | {"ttft_ms": 500}, closed=False).word == "goodput"
+    assert Objective.of(SECTION | {"objective": "rps_per_gpu"}, NO_SLO, closed=False).word == "rps_per_gpu"
+
+
+def test_a_load_of_an_open_loop_is_no_whole_number():
+    table = cells({("none", 0.4): [1.0], ("dram", 0.4): [2.0]}).assign(loop="open")
+    best = ranked(table, Objective.of(SECTION, NO_SLO, closed=False)).chosen
+    assert (best.scenario, best.load, best.facts["loop"]) == ("dram", 0.4, "open")

@@ -71,3 +71,14 @@ def test_rows_of_two_pairs_name_them():
     assert baseline_words(RATIOS) == "none, dram"
     names = [row[0] for row in scenario_rows(SCENARIOS).rows]
     assert names == ["none (current)", "disk_mp (current)", "dram (reference)", "disk (reference)"]
+
+
+def test_of_an_open_loop_first_tokens_are_compared():
+    """The best SSD scenario is the one whose first tokens come soonest; its requests/s are the clock's."""
+    opened = RATIOS.assign(baseline="dram", loop="open", load=0.4, metric="ttft_p50_ms")
+    assert price_of_ssd(SCENARIOS.assign(pair="current", loop="open", load=0.4), opened).startswith(
+        "At 0.4 conversations/s the DRAM pool (dram) has 2.00 [1.90, 2.10] times the median TTFT of the best SSD scenario behind a server (disk)"
+    )
+    found = ratios_rows(opened)
+    assert found is not None
+    assert (found.headers[1], found.rows[0][1]) == ("conversations/s", "0.4")

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -11,10 +12,13 @@ from tests.configs import GPU
 from tests.helpers import command
 from tests.workflow_helpers import changed, merged
 from workflow.hyperkv.base.errors import UserError
+from workflow.hyperkv.cells.cell import CellSpec
 from workflow.hyperkv.config.config import checked
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.models.gpu import load_gpu
 from workflow.hyperkv.predict.break_even_text import required_words
+from workflow.hyperkv.predict.cell_hits import predicted_hit_rate
+from workflow.hyperkv.predict.played import Play
 from workflow.hyperkv.predict.predict_break_even import break_even_table
 from workflow.hyperkv.predict.request_time import REQUEST_S, TEXT_S, hit_ttft_s, rest_s, times_of
 from workflow.hyperkv.records.kept_run import read_run
@@ -22,9 +26,15 @@ from workflow.hyperkv.run import foretell
 from workflow.hyperkv.run.foretell import break_even, foretold, told
 
 H200 = Path("results/reference/h200/2026-11-30-gate")
+ONE_POOL, OPEN = (H200.parent / f"2026-11-30-documents-{name}" for name in ("one-pool", "open"))
 CASES = sorted(Path("config/experiments/gpu").glob("*.yaml"))
 CONFIGS = ("config/scenarios.yaml", "config/config.yaml", "config/experiments/gpu.yaml")
 DOCUMENTS = merged(GPU, yaml.safe_load(Path("config/experiments/gpu/documents.yaml").read_text()))
+
+
+def asked(run):
+    """A kept run's configuration, of this machine's folders."""
+    return changed(run.about.configuration, {"data_dir": "/dev/shm", "tune.scenarios": []})
 
 
 def rows(raw, gbps=1.6, memory_gbps=17.0):
@@ -68,6 +78,45 @@ def test_what_was_served_before_a_disk_was_foretold(run, pool_gib):
     found = {row["scenario"]: row for row in foretold(checked(raw), 1.6, 17.0, 1.3)}
     assert load == found["gpu_disk"]["load"]
     assert found["gpu_disk"]["rps_over_none"] == pytest.approx(rps["gpu_disk"] / rps["gpu_none"], rel=0.1)
+
+
+def test_documents_before_a_disk_with_one_pool_were_foretold():
+    """After all that is played was there: of a run that had no part in it; the disk read 1.8 GB/s."""
+    kept = read_run(ONE_POOL)
+    found = {row["scenario"]: row for row in foretold(checked(asked(kept)), 1.8, 17.0, 1.3)}
+    cells = {cell["scenario"]: cell["values"] for cell in kept.of("cell")}
+    for name in ("gpu_dram", "gpu_disk", "gpu_disk_ttft"):
+        measured = {key: cells[name][key] / cells["gpu_none"][key] for key in ("rps_per_gpu", "ttft_p50_ms")}
+        assert found[name]["rps_over_none"] == pytest.approx(measured["rps_per_gpu"], rel=0.08), name
+        assert found[name]["ttft_p50_s_over_none"] == pytest.approx(measured["ttft_p50_ms"], rel=0.05), name
+
+
+@pytest.mark.parametrize(
+    ("scenario", "rel"), [("gpu_none", 0.06), ("gpu_dram", 0.06), ("gpu_disk", 0.2), ("gpu_disk_ttft", 0.36)]
+)
+def test_an_open_loop_was_foretold_of_the_times_at_which_its_requests_came(scenario, rel):
+    """Quartiles and the 95th percentile of first tokens; before the disk they came sooner. Hits without a gate within two points."""
+    record = next(each for each in read_run(OPEN).of("cell") if each["scenario"] == scenario)
+    cell, gpu = CellSpec(record["spec"], record["load"], 1, Path()), Path("config/gpus/h200.yaml")
+    gbps = {"ssd": 1.8}.get(record["spec"]["scenario"]["tier"], 17.0)
+    played = Play(cell, load_gpu(gpu, cell.geometry, 1), gpu, gbps, begins_s=record["requests"]["arrival_s"])
+    found = [[each.sample.ttft_s for each in result.requests] for result in played.results()]
+    parts = (25, 50, 75, 95)
+    came = zip(*(record["requests"][key] for key in ("arrival_s", "first_token_s")), strict=True)
+    measured = np.percentile([first - arrival for arrival, first in came], parts)
+    assert np.percentile(found, parts, axis=1).mean(axis=1) == pytest.approx(measured, rel=rel)
+    if scenario in ("gpu_dram", "gpu_disk"):
+        hits = predicted_hit_rate(record, [gpu], gbps)
+        assert hits == pytest.approx(record["values"]["hit_rate"], abs=0.02)
+
+
+def test_an_open_loop_is_foretold_as_one():
+    """First tokens of all scenarios that are asked as often: none later than recompute's before this disk."""
+    opened = yaml.safe_load(Path("config/experiments/gpu/documents_open.yaml").read_text())
+    table = pd.DataFrame(rows(merged(DOCUMENTS, opened)).values())
+    assert "conversations/s" in told(table, 3)
+    found = table.set_index("scenario")["ttft_p50_s_over_none"]
+    assert found.drop("gpu_none").max() < 0.7
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

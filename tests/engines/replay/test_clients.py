@@ -169,3 +169,26 @@ def test_figures_per_gpu_are_divided_by_the_gpus_of_all_engines(tmp_path):
     assert (record["gpus"], record["effective"]["gpus"], record["gpu_model"]["gpus"]) == (4, 2, 2)
     assert record["values"]["rps_per_gpu"] == pytest.approx(answered / window_s / 4)
     assert record["values"]["gpu_busy_share"] <= 1
+
+
+def by_the_clock(conversations, begins_s, think_s=None):
+    clock = VirtualClock()
+    engine = ReplayEngine(conversations, GPU, SETTINGS, None, None, clock)
+    turns = [len(item.conversation.turns) for item in conversations]
+    return Clients([engine], turns, 1, clock, think_s=think_s, begins_s=begins_s).run()
+
+
+def test_conversations_of_an_open_loop_begin_by_the_clock_whatever_the_engine_does():
+    """Each takes a second of the GPU, and they come four a second: none waits for another's answer to be sent."""
+    begins_s = [0.0, 0.25, 0.5, 0.75]
+    result = by_the_clock(talks(4, (1000, 1001)), begins_s)
+    assert [each.arrival_s for each in result.requests] == begins_s
+    assert [each.first_token_s for each in result.requests] == pytest.approx([1, 2, 3, 4], abs=0.05)
+    assert result.window_s == 0.75
+
+
+def test_a_later_turn_of_an_open_loop_waits_for_its_answer():
+    result = by_the_clock(talks(2, (1000, 1001), (1500, 1501)), [0.0, 5.0], think_s=lambda client: 0.5)
+    first, later = (each for each in result.requests if each.client == 0)
+    assert later.arrival_s == pytest.approx(first.finish_s + 0.5)
+    assert result.window_s == result.requests[-1].arrival_s > 5.0

@@ -64,11 +64,6 @@ class CellSpec:
         return repeat_seed(self.spec["seed"], self.repeat)
 
     @property
-    def load_seed(self) -> int:
-        """What its load adds to a seed: other requests at every load."""
-        return int(self.load) if float(self.load).is_integer() else round(1e6 * self.load)
-
-    @property
     def data_dir(self) -> Path:
         """The folder whose disk is measured: the scenario's own, else the config's."""
         return data_dir_of(self.data_dir_text)

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
+from ..records.repeats import load_words
 from .axes import sizes_x
 from .command import Picture, Table, draw_tables
 from .looks import colour_of, marker_of
@@ -51,8 +52,7 @@ def draw_array(array: pd.DataFrame) -> Figure:
         rows = array[array["load"] == load]
         for axes, (column, _, break_even) in zip(panels, _PANELS, strict=True):
             _draw(axes, rows, column, break_even)
-        clients = f"{load:g} client{'' if load == 1 else 's'}"
-        panels[0].set_ylabel(clients)
+        panels[0].set_ylabel(load_words(rows))
     for axes, (_, name, _) in zip(grid[0], _PANELS, strict=True):
         axes.set_title(name, fontsize=10)
     sizes_x(grid[0, 0], _ticks(array))

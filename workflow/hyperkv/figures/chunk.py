@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..base.cli import run_stage
 from ..records.parity import require_parity
-from ..records.repeats import at_common_load, clients_words
+from ..records.repeats import at_common_load, load_words
 from .axes import log_y, sizes_x
 from .command import Picture, Table, draw_tables
 from .looks import CONNECTOR_MARKERS
@@ -68,7 +68,7 @@ def draw_chunk(scenarios: pd.DataFrame) -> Figure:
             title="The trade: hits against throughput",
         )
         log_y(panels[2])
-    figure.suptitle(title(rows, f"Chunk size, {clients_words(rows)}"), fontsize=11)
+    figure.suptitle(title(rows, f"Chunk size, {load_words(rows)}"), fontsize=11)
     figure.tight_layout()
     legend(right, rows, below=figure)
     return figure

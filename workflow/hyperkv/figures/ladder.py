@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
+from ..records.repeats import load_words
 from .command import Picture, Table, draw_tables
 from .looks import colour_of
 from .style import draw_interval, label, note, pair_words, title
@@ -56,7 +57,7 @@ def draw_ladder(ladder: pd.DataFrame) -> Figure:
     panels[0].invert_yaxis()
     if len(beside):
         panels[0].legend(fontsize=8, loc="lower right")
-    clients = f"{int(rows['load'].max())} clients, {int(rows['repeats'].max())} repeats"
+    clients = f"{load_words(rows[rows['load'] == rows['load'].max()])}, {int(rows['repeats'].max())} repeats"
     note = "x: gain over the step above, paired by repeat, with its 95 % interval"
     figure.suptitle(title(steps, f"Step by step, everything else equal: {clients}; {note}"), fontsize=11)
     figure.tight_layout()

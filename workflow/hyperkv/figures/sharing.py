@@ -18,7 +18,7 @@ from matplotlib.ticker import PercentFormatter
 from ..base.cli import run_stage
 from ..base.options import Spec
 from ..records.parity import require_parity
-from ..records.repeats import at_common_load, clients_words
+from ..records.repeats import at_common_load, load_words
 from .command import Picture, Table, draw_tables
 from .looks import TIER_COLOURS
 from .style import WIDTH, at_chunk, draw_interval, empty, label, legend_below, note, title
@@ -71,7 +71,7 @@ def draw_sharing(sharing: pd.DataFrame, chunk_tokens: int) -> Figure:
     for axes in panels:
         axes.grid(axis="y", alpha=0)
     engines, gpus = int(rows["engines"].iloc[0]), int(rows["gpus"].iloc[0])
-    text = f"What sharing one store buys: {engines} engines on {gpus} GPUs, {clients_words(rows)} together"
+    text = f"What sharing one store buys: {engines} engines on {gpus} GPUs, {load_words(rows)} together"
     figure.suptitle(title(rows, text), fontsize=11)
     figure.tight_layout()
     handles = [Patch(facecolor=colour, edgecolor="#444444") for _, colour, _ in _PARTS] + [

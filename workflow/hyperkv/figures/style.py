@@ -26,7 +26,7 @@ from ..base.errors import UserError
 from ..records.effective import USUAL_KV_DTYPES
 from ..records.frames import read_csv
 from ..records.hardware import gpu_words
-from ..records.repeats import cell_anchor
+from ..records.repeats import cell_anchor, load_words
 from ..records.subtitles import under
 from ..records.templates import size_words
 from .looks import LINES, colour_of, marker_of, medium_of, shade
@@ -242,9 +242,8 @@ def name_loads(axes: Axes, rows: pd.DataFrame) -> str:
 
     The more clients, the fewer TPS/user, mostly; where that is not so the line's points carry their number of clients.
     """
-    loads = sorted(rows["load"].unique())
-    told = f"points: {', '.join(f'{load:g}' for load in loads)} client{'s' * (loads != [1])}"
-    if len(loads) == 1:
+    told = f"points: {load_words(rows)}"
+    if rows["load"].nunique() == 1:
         return told
     known = rows.dropna(subset=["tps_per_user", "rps_per_gpu"]).sort_values("load")
     turning = known.groupby("scenario").filter(lambda line: not line["tps_per_user"].is_monotonic_decreasing)

@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter
 from ..base.cli import run_stage
 from ..base.options import Spec
 from ..records.parity import require_parity
+from ..records.repeats import load_unit
 from ..tables.methods.told_apart import told_apart
 from .axes import log_y, plain
 from .command import Picture, Table, draw_tables
@@ -71,7 +72,7 @@ def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
         xlabel="TPS/user (answer tokens per second of a request, median)",
         ylabel="RPS/GPU (requests per second, median)",
     )
-    trade.set_ylim(bottom=0)
+    trade.set_ylim(0, 1.04 * trade.get_ylim()[1])
     loads = sorted(rows["load"].unique())
     for axes, name in zip(waits, ("p50", "p95"), strict=True):
         axes.set_ylabel(f"TTFT {name} (ms)")
@@ -81,7 +82,7 @@ def draw_tier_tradeoff(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
         if len(loads) == 1:  # what stands beside one another is of one load
             axes.set_xlim(loads[0] - _ONE_LOAD, loads[0] + _ONE_LOAD)
     waits[0].tick_params(labelbottom=False)
-    waits[1].set_xlabel("clients")
+    waits[1].set_xlabel(load_unit(rows))
     figure.suptitle(title(rows, f"DRAM against SSD, chunk {chunk_tokens} tokens"), fontsize=11)
     told = f"left panel, {name_loads(trade, rows)}; hit rate: at the highest load"
     told = "\n".join(filter(None, [told, told_apart(rows)]))

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from ..base.cli import run_stage
 from ..base.options import Spec
 from ..records.parity import require_parity
-from ..records.repeats import at_common_load, cell_anchor, clients_words
+from ..records.repeats import at_common_load, cell_anchor, load_words
 from ..records.templates import number
 from .command import Picture, Table, draw_tables
 from .looks import colour_of, medium_of
@@ -73,7 +73,7 @@ def draw_transport_medium(scenarios: pd.DataFrame, chunk_tokens: int) -> Figure:
             axes.legend(fontsize=8, loc="best")
         axes.set_ylabel(f"{name}, median")
         axes.margins(y=0.18)
-    text = f"Transport and medium, chunk {chunk_tokens}, {clients_words(rows)}"
+    text = f"Transport and medium, chunk {chunk_tokens}, {load_words(rows)}"
     figure.suptitle(title(rows, text), fontsize=11)
     figure.tight_layout()
     return figure

@@ -18,12 +18,13 @@ from ..engines.vllm.running import conversations_of
 from ..records.scenario import gated
 from ..workloads import Conversation
 from ..workloads.factory import make_workload, prefixes_known
-from .played import MEMORY_GBPS, Play, has_server_pool
+from .played import MEMORY_GBPS, OPEN, Play, has_server_pool
 from .predict_hit_rates import MOST_REQUESTS, NOT_ONE_BY_ONE, Simulation, capacities_of
 from .scenario_tiers import EngineFacts, tiers_below
 from .single_requests import BY_GATE, gpu_file, model_of
 
 _SAME = 0.01  # prompt tokens that may be counted otherwise by an engine's tokenizer
+_BY_THE_CLOCK = "with an open loop the order of the requests is not known before"
 
 
 def predicted_hit_rate(
@@ -51,6 +52,8 @@ def predicted_hit_rate(
     _require_same(run, record["requests"]["prompt_tokens"])
     if record["engine"] == "vllm" and has_server_pool(scenario):
         return _played(record, facts, gpus, gbps)
+    if record["spec"].get("loop") == OPEN:
+        raise UserError(_BY_THE_CLOCK)
     replay = record["engine"] == "replay"
     if replay and len(run.prompts) > MOST_REQUESTS:
         raise UserError(NOT_ONE_BY_ONE)
@@ -80,11 +83,12 @@ def _played(record: Mapping[str, Any], facts: EngineFacts, gpus: Sequence[Path],
     scenario["vllm"] = {**scenario["vllm"], **own}
     if told["save_decode_cache"] is not None:
         scenario["save_decode_cache"] = told["save_decode_cache"]
-    cell = CellSpec(spec | {"scenario": scenario}, int(record["load"]), record["repeat"], Path())
+    cell = CellSpec(spec | {"scenario": scenario}, record["load"], record["repeat"], Path())
     if conversations_of(cell)[0].turns[0].arrival_s is not None:
         raise UserError("requests that come by a trace's clock are not played")
     file = gpu_file(record, gpus)
-    play = Play(cell, model_of(record, file), file, gbps or MEMORY_GBPS, buffer_bytes=told["buffer_bytes"])
+    begins_s = record["requests"]["arrival_s"] if spec["loop"] == OPEN else None
+    play = Play(cell, model_of(record, file), file, gbps or MEMORY_GBPS, None, told["buffer_bytes"], begins_s)
     return play.hit_rate()
 
 
@@ -113,19 +117,21 @@ def _require_predictable(record: Mapping[str, Any], sizes: Mapping[str, int | No
 def _workload_of(record: Mapping[str, Any]) -> tuple[str, int, int, int]:
     """What a cell's requests are made of: its slice of the config without the scenario as JSON, its load, its repeat, conversations under way."""
     spec = {key: value for key, value in record["spec"].items() if key != "scenario"}
-    load = int(record["load"])
+    load = record["load"]
     active = spec.get("active_conversations") or load
     return json.dumps(spec, sort_keys=True), load, record["repeat"], int(active)
 
 
 @lru_cache(maxsize=4)
-def _simulation(spec: str, load: int, repeat: int, active: int) -> Simulation:
+def _simulation(spec: str, load: float, repeat: int, active: int) -> Simulation:
     own = json.loads(spec)
     made = _conversations(CellSpec(own | {"scenario": {}}, load, repeat, Path()))
     one_by_one = own["engine"] == "vllm" and made[0].turns[0].arrival_s is not None
-    if not one_by_one and own.get("loop", "closed") != "closed":
-        raise UserError("with an open loop the order of the requests is not known before")
-    return Simulation.of(made, *((1, 1) if one_by_one else (load, active)))
+    if not one_by_one and own.get("loop") == OPEN:
+        if any(len(each.turns) > 1 for each in made):
+            raise UserError(_BY_THE_CLOCK)
+        one_by_one = True
+    return Simulation.of(made, *((1, 1) if one_by_one else (int(load), active)))
 
 
 def _conversations(cell: CellSpec) -> Sequence[Conversation]:

@@ -5,7 +5,7 @@ A pool is that of the scenario's connector: of LMCache's server by its rule, whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ..engines.replay.pools import PERIOD_S, RATIO, WATERMARK, LruPool, ServerPo
 from ..engines.replay.request import KeyedConversation, ReplayResult, ReplaySettings, VirtualClock
 from ..engines.vllm.command import settings_of
 from ..engines.vllm.lmcache import SERVED, keeps_free, kept_share, save_queue_bytes
-from ..engines.vllm.running import conversations_of
+from ..engines.vllm.running import conversations_of, load_seed
 from ..models.gpu import GpuModel
 from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
 from ..models.gpus import kv_pieces
@@ -34,6 +34,7 @@ from ..workloads.chunks import chain_keys
 from .request_time import REQUEST_S, TEXT_S, hit_s
 from .single_requests import of_pool
 
+OPEN = "open"
 MEMORY_GBPS = 17.0
 """10^9 bytes/s of a store in memory, as LMCache gets it."""
 _STEP_WORD, _STEP_TOKENS, _SEQUENCES = "--max-num-batched-tokens", 8192, 64
@@ -46,6 +47,7 @@ class Play:
 
     gpu, gpu_file: of the cell's model, and the GPU's file. gbps, write_gbps: 10^9 bytes/s of what is below a pool, where no shaped device is stated;
     without the second it writes as it reads. buffer_bytes: host memory between GPU and store, as the engine told it; None for what the scenario asks for.
+    begins_s: when each conversation of an open loop began; None for times that are drawn.
     """
 
     cell: CellSpec
@@ -54,16 +56,18 @@ class Play:
     gbps: float
     write_gbps: float | None = None
     buffer_bytes: int | None = None
+    begins_s: Sequence[float] | None = None
 
     def results(self) -> list[ReplayResult]:
         """The requests of the cell, played once; from each of a few moments on where LMCache's server looks at a pool once a second, since a document
-        more or less depends on that. Raises UserError.
+        more or less depends on that; with so many draws of the times at which conversations of an open loop begin. Raises UserError.
         """
-        moments = _MOMENTS if has_server_pool(self.cell.scenario) else 1
-        return [self._result(-PERIOD_S * (number + 0.5) / moments) for number in range(moments)]
+        drawn = self.cell.spec["loop"] == OPEN and self.begins_s is None
+        moments = _MOMENTS if drawn or has_server_pool(self.cell.scenario) else 1
+        return [self._result(number, -PERIOD_S * (number + 0.5) / moments) for number in range(moments)]
 
-    def _result(self, since_s: float) -> ReplayResult:
-        """since_s: when LMCache's server looked at its pool before the first request."""
+    def _result(self, number: int, since_s: float) -> ReplayResult:
+        """number: of the draw. since_s: when LMCache's server looked at its pool before the first request."""
         cell, clock = self.cell, VirtualClock()
         settings, scenario = settings_of(cell.spec), cell.scenario
         block, chunk = settings["block_tokens"], scenario["chunk_tokens"]
@@ -79,7 +83,7 @@ class Play:
         keyed = [KeyedConversation(each, chain_keys(each.tokens, block)) for each in conversations_of(cell)]
         return replay(
             keyed,
-            cell.load,
+            max(1, int(cell.load)),
             self.gpu,
             ReplaySettings(
                 block_tokens=block,
@@ -97,7 +101,16 @@ class Play:
             gating=gating,
             clock=clock,
             think_s=lambda client: REQUEST_S,
+            begins_s=self._begins(len(keyed), number),
         )
+
+    def _begins(self, conversations: int, number: int) -> Sequence[float] | None:
+        """When each conversation of an open loop begins, the first at 0."""
+        if self.cell.spec["loop"] != OPEN or self.begins_s is not None:
+            return self.begins_s
+        rng = np.random.default_rng([self.cell.seed, load_seed(self.cell), number])
+        after_s = rng.exponential(1 / self.cell.load, conversations - 1)
+        return [0.0, *np.cumsum(after_s).tolist()]
 
     def hit_rate(self) -> float:
         """Share of prompt tokens that hit in the measured window: the mean of the results. Raises UserError."""

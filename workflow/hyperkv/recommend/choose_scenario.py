@@ -16,6 +16,7 @@ from ..base.errors import UserError
 from ..base.options import Spec
 from ..records.frames import Asked, Cells, read_csv, read_jsonl
 from ..records.record_file import Identity
+from ..records.repeats import is_closed
 from .engine_files import EngineSlice
 from .files import Files, Place
 from .ranking import Candidate, Objective, ranked
@@ -38,7 +39,7 @@ def main(
         files: folder for the files to copy.
     """
     rows = read_csv(table, keep_default_na=False, na_values=[""])
-    objective = Objective.of(spec["recommend"], spec["slo"])
+    objective = Objective.of(spec["recommend"], spec["slo"], is_closed(rows))
     ranking = ranked(rows, objective)
     used = evidence_of(ranking.chosen, cells, asked)
     rendered = rendered_files(used[0][1], spec) if used else Files()

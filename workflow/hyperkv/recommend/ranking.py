@@ -29,7 +29,7 @@ class Objective:
     unit: str
     label: str
     higher_is_better: bool
-    load: int | None = None
+    load: float | None = None
     tps_per_user_min: float | None = None
 
     @property
@@ -38,10 +38,12 @@ class Objective:
         return self.label if self.higher_is_better else f"{self.unit} of {self.label}"
 
     @classmethod
-    def of(cls, section: Mapping[str, Any], slo: Mapping[str, Any]) -> Objective:
-        """The objective of config section `recommend`. slo: experiment.slo; without one goodput has no meaning."""
+    def of(cls, section: Mapping[str, Any], slo: Mapping[str, Any], closed: bool = True) -> Objective:
+        """The objective of config section `recommend`. slo: experiment.slo; without one goodput has no meaning. closed: whether
+        clients wait for their answers; without it all scenarios are asked for as many requests.
+        """
         bounded = any(bound is not None for bound in slo.values())
-        word = section["objective"] or ("goodput" if bounded else "rps_per_gpu")
+        word = section["objective"] or ("goodput" if bounded else "rps_per_gpu" if closed else "ttft")
         metric, unit, label, higher = _METRICS[word]
         return cls(word, metric, unit, label, higher, section["load"], section["tps_per_user_min"])
 
@@ -58,7 +60,7 @@ class Candidate:
     """A scenario at the load at which it does best. values: the metric by repeat; interval: over them."""
 
     scenario: str
-    load: int
+    load: float
     values: Mapping[int, float]
     interval: Interval
     facts: Mapping[str, Any]
@@ -69,7 +71,7 @@ class LeftOut:
     """A scenario x load that could not be recommended, and why."""
 
     scenario: str
-    load: int
+    load: float
     reason: str
 
 
@@ -147,7 +149,7 @@ def _eligible(cells: pd.DataFrame, objective: Objective) -> tuple[dict[str, list
         if considered is not None and load not in considered:
             continue
         if reason := _unfit(group, objective):
-            left_out.append(LeftOut(str(scenario), int(load), reason))
+            left_out.append(LeftOut(str(scenario), _plain(load), reason))
             continue
         values = {
             int(row["repeat"]): float(row[objective.metric])
@@ -159,18 +161,20 @@ def _eligible(cells: pd.DataFrame, objective: Objective) -> tuple[dict[str, list
         for name in _MEDIANS:
             numbers = group[name].dropna() if name in group else pd.Series(dtype=float)
             facts[name] = float(numbers.median()) if len(numbers) else None
-        candidate = Candidate(str(scenario), int(load), values, median_interval(list(values.values())), facts)
+        candidate = Candidate(
+            str(scenario), _plain(load), values, median_interval(list(values.values())), facts
+        )
         found.setdefault(str(scenario), []).append(candidate)
     return found, left_out
 
 
 COMPARED_FACTS = ("gpu", "comparable_digest", "gpus", *FACTS)
-_FACTS = ("tier", "store", "connector", "chunk_tokens", *COMPARED_FACTS)
+_FACTS = ("tier", "loop", "store", "connector", "chunk_tokens", *COMPARED_FACTS)
 _SHAPED = ("shaped_read_share", "shaped_write_share")
 _MEDIANS = ("tps_per_user", "rps_per_gpu", "ttft_p50_ms", "ttft_p95_ms", "hit_rate", "device_share")
 
 
-def _loads(cells: pd.DataFrame, objective: Objective) -> set[int] | None:
+def _loads(cells: pd.DataFrame, objective: Objective) -> set[float] | None:
     """The loads that count, None for all. Raises UserError when there is none."""
     if objective.load is not None:
         return {objective.load}

@@ -7,6 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from ..records.repeats import words_of_loads
 from ..records.stats import Interval
 from ..records.templates import filled, number
 from .ranking import RECOMPUTE, Candidate, Comparison, Objective, Ranking
@@ -47,8 +48,8 @@ def _do_not_offload(ranking: Ranking, chosen: Candidate, objective: Objective) -
 
 
 def _measured(candidate: Candidate, objective: Objective) -> str:
-    clients = f"{candidate.load} client{'s' * (candidate.load != 1)}"
-    return f"{with_interval(candidate.interval)} {objective.measured} at {clients}"
+    load = words_of_loads([candidate.load], candidate.facts.get("loop"))
+    return f"{with_interval(candidate.interval)} {objective.measured} at {load}"
 
 
 def _against(ranking: Ranking, recompute_chosen: bool = False) -> str:

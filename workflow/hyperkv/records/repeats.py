@@ -10,6 +10,9 @@ import pandas as pd
 from . import hardware
 from .stats import median, median_interval, spread
 
+CLOSED, TRACE = "closed", "trace"
+_LOAD_UNITS = {CLOSED: "clients", "open": "conversations/s", TRACE: "load"}
+
 
 def cell_anchor(scenario: str, load: float) -> str:
     """The name of a scenario's cells at one load as a place of a page: 'cell-files-64-4'."""
@@ -40,10 +43,40 @@ def at_own_load(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["load"] == rows.groupby("scenario")["load"].transform("max")]
 
 
-def clients_words(rows: pd.DataFrame) -> str:
-    """'4 clients' of rows at that load, '2, 4 clients' of rows at several."""
-    loads = sorted(rows["load"].unique())
-    return f"{', '.join(f'{load:g}' for load in loads)} client{'' if loads == [1] else 's'}"
+def loop_of(record: Mapping[str, Any]) -> str:
+    """How a cell's requests come: closed, from clients who wait for their answers; open, conversations by the clock; trace, at the trace's times."""
+    spec = record["spec"]
+    timed = record["engine"] == "vllm" and spec["workload"]["kind"] == "trace"
+    return TRACE if timed else spec.get("loop", CLOSED)
+
+
+def load_unit(rows: pd.DataFrame) -> str:
+    """What the loads of rows count, the head of their column: clients, of open loops conversations/s."""
+    return _LOAD_UNITS[_loop(rows)]
+
+
+def load_words(rows: pd.DataFrame) -> str:
+    """'4 clients' of rows at that load, '2, 4 clients' of rows at several, '0.4 conversations/s' of an open loop."""
+    return words_of_loads(sorted(rows["load"].unique()), _loop(rows))
+
+
+def words_of_loads(loads: Sequence[float], loop: str | None) -> str:
+    """load_words of numbers."""
+    if loop == TRACE:
+        return "its trace's times"
+    unit = _LOAD_UNITS[loop or CLOSED]
+    return f"{', '.join(f'{load:g}' for load in loads)} {unit if [*loads] != [1] else unit.replace('clients', 'client')}"
+
+
+def is_closed(rows: pd.DataFrame) -> bool:
+    """Whether their requests/s are the engine's and not the clock's."""
+    return _loop(rows) == CLOSED
+
+
+def _loop(rows: pd.DataFrame) -> str:
+    """Of rows that have one; closed where they do not tell."""
+    told = [*rows["loop"].dropna()] if "loop" in rows else []
+    return str(told[0]) if told else CLOSED
 
 
 def known(column: Iterable[Any]) -> list[float | None]:

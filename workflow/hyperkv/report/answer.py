@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ..records.repeats import at_common_load
+from ..records.repeats import at_common_load, is_closed, load_words
 from .rows import interval_text, percent
+
+# By whether clients wait for their answers: otherwise all scenarios are asked for as many requests.
+_COMPARED = {
+    True: ("rps_per_gpu", "serves", "the requests"),
+    False: ("ttft_p50_ms", "has", "the median TTFT"),
+}
 
 
 def price_of_ssd(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> str:
@@ -34,7 +40,9 @@ def _of_pair(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> str:
         return f"{missing}, so this run does not tell what an SSD costs."
     if ratios.empty:
         return "No valid DRAM scenario was measured that SSD scenarios could be compared with."
-    rows = ratios[(ratios["at"] == "load") & (ratios["metric"] == "rps_per_gpu") & ratios["ratio"].notna()]
+    closed = is_closed(ratios)
+    metric, serves, what = _COMPARED[closed]
+    rows = ratios[(ratios["at"] == "load") & (ratios["metric"] == metric) & ratios["ratio"].notna()]
     rows = rows[rows["scenario"].isin(ssd["scenario"])]
     chunks = scenarios.drop_duplicates("scenario").set_index("scenario")["chunk_tokens"]
     alike = rows[rows["scenario"].map(chunks) == chunks.get(ratios.iloc[0]["baseline"])]
@@ -44,20 +52,20 @@ def _of_pair(scenarios: pd.DataFrame, ratios: pd.DataFrame) -> str:
     if rows.empty:
         return "No SSD scenario is valid where DRAM is, so the two cannot be compared."
     rows = at_common_load(rows)
-    load = int(rows["load"].max())
-    rows = rows[rows["load"] == load].sort_values("ratio")
+    load = rows["load"].max()
+    rows = rows[rows["load"] == load].sort_values("ratio", ascending=closed)
     connectors = ssd.drop_duplicates("scenario").set_index("scenario")["connector"]
     best = rows.iloc[0]
     others = rows[
         rows["scenario"].map(connectors).eq("inprocess") != (connectors[best["scenario"]] == "inprocess")
     ]
-    parts = [f"{interval_text(best, 'ratio')} times the requests of {_how(best, connectors)}"]
+    parts = [f"{interval_text(best, 'ratio')} times {what} of {_how(best, connectors)}"]
     if len(others):
         parts.append(
             f"{interval_text(others.iloc[0], 'ratio')} times those of {_how(others.iloc[0], connectors)}"
         )
     return (
-        f"At {load} client{'s' * (load != 1)} {_baseline(scenarios, best['baseline'])} serves {' and '.join(parts)}"
+        f"At {load_words(rows)} {_baseline(scenarios, best['baseline'])} {serves} {' and '.join(parts)}"
         f"{_from_device(ssd[ssd['scenario'].isin(rows['scenario'])])}."
     )
 

@@ -15,7 +15,7 @@ from .rows import percent
 def evidence_items(cells: pd.DataFrame) -> list[tuple[str, str]]:
     """Names and values of what the cells prove."""
     valid = int(cells["valid"].sum())
-    items = [("Cells (scenario x clients x repeat)", f"{len(cells)}, {valid} of them valid")]
+    items = [("Cells (scenario x load x repeat)", f"{len(cells)}, {valid} of them valid")]
     items.append(("Repeats", f"{cells['repeat'].nunique()}"))
     for name, title in (
         ("sent_requests", "Requests sent"),

@@ -14,6 +14,7 @@ from ...plugin.lmcache_striped.gate import TTFT
 from ..predict.single_requests import of_pool
 from ..records.hardware import short_gpu
 from ..records.kept_run import KeptRun
+from ..records.repeats import CLOSED, words_of_loads
 from ..records.templates import filled, number, size_words
 from ..tables.cells import cells_table
 from ..tables.methods.over_recompute import cell_ratios, measured_break_even, single_ratios
@@ -41,7 +42,7 @@ def answer(runs: Sequence[KeptRun]) -> list[str]:
     """Lines of Markdown: a sentence each, or a list; none when no run has anything of an SSD beside recompute.
 
     Of prompts the scenario that loads fastest counts, without gate or shaped device; of loads the one that serves most at the highest load that
-    was served from SSD, beside what is said of prompts, and the one that serves most with gate ttft. Of a model that has nothing of an
+    was served from SSD, of an open loop the one whose first tokens come soonest, beside what is said of prompts, and the same with gate ttft. Of a model that has nothing of an
     SSD the engine's own pool tells which GB/s it needs. Scenarios may be split among runs; of one that several have the last counts.
     """
     if not runs:
@@ -53,7 +54,11 @@ def answer(runs: Sequence[KeptRun]) -> list[str]:
     gpus = {*prompts["gpu"], *loads["gpu"]}
     found: dict[str, Groups] = {PAYS: {}, LOSES: {}, UNDECIDED: {}, LOADS: {}, NEEDS: {}}
     best_prompts = [*_best(prompts, ["prompt_tokens"], "ratio", lowest=True)]
-    best_loads = [*_best(loads, ["workload", "gate"], "rps_ratio", lowest=False)]
+    closed = loads["loop"].eq(CLOSED)
+    best_loads = [
+        *_best(loads[closed], ["workload", "gate"], "rps_ratio", lowest=False),
+        *_best(loads[~closed], ["workload", "gate"], "ttft_ratio", lowest=True),
+    ]
     for row in best_prompts:
         kind = verdict(row)
         group = _group(found[kind], row, gpus, told_needs=kind == LOSES)
@@ -121,7 +126,8 @@ def load_rows(run: KeptRun) -> pd.DataFrame:
     rows = cell_ratios(cells).merge(first, on=["scenario", "load"])
     rows = rows.assign(gate=rows["gate"].fillna(""))
     pools = rows[rows["store"].eq("dram")].drop_duplicates(same := ["load", "dram_pool_bytes"])
-    rows = rows.merge(pools[same].assign(alone=pools["rps_ratio"]), on=same, how="left")
+    alone = pools["rps_ratio"].where(pools["loop"].eq(CLOSED), pools["ttft_ratio"])
+    rows = rows.merge(pools[same].assign(alone=alone), on=same, how="left")
     from_ssd = (
         rows["tier"].eq("ssd") & rows["served_from"].str.contains("ssd") & ~rows["scenario"].isin(shaped)
     )
@@ -143,16 +149,20 @@ def _prompt_words(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load_words(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A DRAM pool is told where hits came from it, too, which share from below it, and what the same DRAM does alone."""
+    """A DRAM pool is told where hits came from it, too, which share from below it, and what the same DRAM does alone: its requests/s, of an open loop
+    its TTFT.
+    """
     pool = row["dram_pool_bytes"] if row["dram_hit_tokens"] and pd.notna(row["dram_pool_bytes"]) else None
     below = 1 - (row["dram_hit_tokens"] + row["hbm_hit_tokens"]) / row["hit_tokens"] if pool else 0.0
-    asked = [f"{row['load']:g} clients", row["workload"].split(",")[0].replace("_", " ")]
-    alone = number(row["alone"]) if pd.notna(row["alone"]) else "not measured"
+    asked = [words_of_loads([row["load"]], row["loop"]), row["workload"].split(",")[0].replace("_", " ")]
+    word = "" if row["loop"] == CLOSED else "TTFT "
+    alone = f"{word}{number(row['alone'])}" if pd.notna(row["alone"]) else "not measured"
     return {
         "asked": ", ".join([*asked, *([f"{size_words(pool)} DRAM pool (alone {alone})"] if pool else [])]),
         "gate": row["gate"] or None,
-        "rps": _with_range(row, "rps_ratio"),
+        "rps": _with_range(row, "rps_ratio") if row["loop"] == CLOSED else None,
         "ttft": _with_range(row, "ttft_ratio"),
+        "p95": _with_range(row, "ttft_p95_ratio") if row["loop"] != CLOSED else None,
         "below": percent(below) if pool else None,
     }
 

@@ -6,7 +6,7 @@ python -m workflow.hyperkv.report.machines --runs results/reference/h200/2026-11
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -22,6 +22,7 @@ from ..records.frames import read_jsonl
 from ..records.hardware import columns_of
 from ..records.kept_run import ABOUT, KeptRun, commits_of, read_run
 from ..records.parity import differences, unlike
+from ..records.repeats import loop_of, words_of_loads
 from ..records.templates import filled
 from ..tables.cells import cells_table
 from ..tables.methods.over_recompute import cell_ratios, single_facts, single_ratios
@@ -66,7 +67,11 @@ class Measured:
         cells = [record for record in self.records if record["record"] == "cell"]
         found = cell_ratios(cells_table(cells)) if cells else pd.DataFrame()
         singles = single_ratios([record for record in self.records if record["record"] == "single"])
-        rows = [*_rows(found, "load", "{:g} clients"), *_rows(singles, "prompt_tokens", "{:,.0f} tokens")]
+        loop = loop_of(cells[0]) if cells else None
+        rows = [
+            *_rows(found, "load", lambda load: words_of_loads([load], loop)),
+            *_rows(singles, "prompt_tokens", "{:,.0f} tokens".format),
+        ]
         return pd.DataFrame(rows, columns=["scenario", "at", "ratio", "value", "value_low", "value_high"])
 
 
@@ -192,12 +197,12 @@ def _shown(table: pd.DataFrame, names: Sequence[str]) -> Table:
     return Table(headers, rows, range(3, 3 + len(names)), apart)
 
 
-def _rows(found: pd.DataFrame, at: str, words: str) -> Iterator[dict[str, Any]]:
+def _rows(found: pd.DataFrame, at: str, words: Callable[[Any], str]) -> Iterator[dict[str, Any]]:
     for row in found.to_dict("records"):
         for name, title in _RATIOS.items():
             if pd.notna(row.get(name)):
                 ends = {f"value{end}": row[f"{name}{end}"] for end in ("", "_low", "_high")}
-                yield {"scenario": row["scenario"], "at": words.format(row[at]), "ratio": title, **ends}
+                yield {"scenario": row["scenario"], "at": words(row[at]), "ratio": title, **ends}
 
 
 def _places(measured: Measured) -> list[list[str]]:

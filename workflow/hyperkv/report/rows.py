@@ -11,7 +11,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from ..recommend.recommendation_text import with_interval
-from ..records.repeats import at_own_load
+from ..records.repeats import at_own_load, load_unit
 from ..records.stats import Interval
 from ..records.templates import number
 from ..tables.methods.cost_model import cost_anchor
@@ -81,10 +81,10 @@ def ratios_rows(ratios: pd.DataFrame) -> Table | None:
             group[group["at"] == "tps_per_user"],
         ]
         texts = [interval_text(item.iloc[0], "ratio") if len(item) else "-" for item in found]
-        load = f"{at_load['load'].max():.0f}" if len(at_load) else "-"
+        load = f"{at_load['load'].max():g}" if len(at_load) else "-"
         own = f" ({group.iloc[0]['baseline']} over it)" if several else ""
         rows.append([f"{scenario}{own}", load, *texts])
-    headers = ["scenario", "clients", "RPS/GPU at those clients", "TTFT p50 at those clients"]
+    headers = ["scenario", load_unit(ratios), "RPS/GPU at this load", "TTFT p50 at this load"]
     headers += ["RPS/GPU at equal TPS/user"]
     return Table(headers, rows, range(1, 5))
 
@@ -110,7 +110,7 @@ def scenario_rows(scenarios: pd.DataFrame) -> Table:
                 "yes" if row["valid"] else f"no, {row['valid_repeats']} of {row['repeats']}",
             ]
         )
-    headers = ["scenario", "clients", "RPS/GPU", "TPS/user", "TTFT p50, ms", "TTFT p95, ms"]
+    headers = ["scenario", load_unit(scenarios), "RPS/GPU", "TPS/user", "TTFT p50, ms", "TTFT p95, ms"]
     headers += ["hit rate", "served from", "read from device", "valid"]
     return Table(headers, rows, [*range(1, 7), 8], _invalid(scenarios))
 
@@ -200,14 +200,14 @@ def ranking_rows(recommendation: Mapping[str, Any]) -> Table | None:
         rows.append(
             [row["scenario"], f"{row['load']}", interval_text(row, "value"), row["served_from"], better]
         )
-    headers = ["scenario", "clients", f"{objective['metric']}, {objective['unit']}", "served from"]
+    headers = ["scenario", "load", f"{objective['metric']}, {objective['unit']}", "served from"]
     return Table([*headers, "chosen is better by, times"], rows, (1, 2, 4))
 
 
 def left_out_rows(recommendation: Mapping[str, Any]) -> Table | None:
     """Scenarios and loads that took no part in the choice; None when all did."""
     rows = [[item["scenario"], str(item["load"]), item["reason"]] for item in recommendation["left_out"]]
-    return Table(["scenario", "clients", "reason"], rows, (1,)) if rows else None
+    return Table(["scenario", "load", "reason"], rows, (1,)) if rows else None
 
 
 def invalid_rows(cells: pd.DataFrame) -> Table | None:
@@ -224,7 +224,7 @@ def invalid_rows(cells: pd.DataFrame) -> Table | None:
         ]
         for _, row in bad.iterrows()
     ]
-    return Table(["scenario", "clients", "repeat", "served from", "reason"], rows, (1, 2))
+    return Table(["scenario", load_unit(bad), "repeat", "served from", "reason"], rows, (1, 2))
 
 
 def _invalid(rows: pd.DataFrame) -> list[int]:

@@ -9,13 +9,15 @@ import pandas as pd
 
 from ..predict.break_even_text import required_words
 from ..records.hardware import disk_words, hardware_words, short_gpu
-from ..records.repeats import single_anchor, used
+from ..records.repeats import is_closed, load_unit, single_anchor, used, words_of_loads
 from ..records.templates import number
 from ..tables.methods.predicted_text import HIT_RATE, OFF, UNITS, WORDS
 from .rows import Table, interval_text, percent
 
 _PASSES = {"computed": "computed", "saved": "computed and saved", "loaded": "from the tier"}
 _ENGINE = ("vllm", "lmcache", "torch", "aiperf")
+_RATIOS = {"rps_ratio": "RPS", "ttft_ratio": "TTFT"}
+_BY_THE_CLOCK = {"ttft_ratio": "TTFT p50", "ttft_p95_ratio": "TTFT p95"}
 _OPERATIONS = {"set": "SET", "get_warm": "GET, warm", "get_cold": "GET, cold"}
 
 
@@ -63,7 +65,7 @@ def predicted_rows(predicted: pd.DataFrame) -> Table | None:
         unit = "" if rates else f", {UNITS[quantity].replace('10^9 bytes', 'GB')}"
         texts = map(", ".join, [at, *values, [f"{100 * error:+.0f} %" for error in own["error"]]])
         rows.append([WORDS[quantity] + unit, str(scenario), *texts])
-    headers = ["what", "scenario", "prompt tokens, or clients", "predicted", "measured", "error"]
+    headers = ["what", "scenario", "prompt tokens, or load", "predicted", "measured", "error"]
     return Table(headers, rows, range(3, 6), marked) if rows else None
 
 
@@ -82,21 +84,22 @@ def single_rows(singles: pd.DataFrame) -> Table:
 
 
 def main_rows(scenarios: pd.DataFrame, ratios: pd.DataFrame, cells: pd.DataFrame) -> Table:
-    """A row per scenario and load: what was measured, where hits came from, and how many times recompute's it is.
+    """A row per scenario and load: what was measured, where hits came from, and how many times recompute's it is: requests/s and TTFT, of an open
+    loop, which asks for as many everywhere, TTFT alone.
 
     scenarios, cells: those tables; ratios: of over_recompute.cell_ratios.
     """
     repeats = {key: used(own) for key, own in cells.groupby(["scenario", "load"])}
     found = scenarios.merge(ratios.drop(columns="repeats"), on=["scenario", "load"], how="left")
     rows, several = [], "pair" in scenarios and scenarios["pair"].nunique() > 1
+    ratio_titles = _RATIOS if is_closed(scenarios) else _BY_THE_CLOCK
     for row in found.to_dict("records"):
         origin = _origin_words(row, repeats[row["scenario"], row["load"]])
         rows.append(
             [
                 f"{row['scenario']} ({row['pair']})" if several else str(row["scenario"]),
                 f"{row['load']:g}",
-                _ratio_text(row, "rps_ratio"),
-                _ratio_text(row, "ttft_ratio"),
+                *(_ratio_text(row, name) for name in ratio_titles),
                 interval_text(row, "rps_per_gpu"),
                 interval_text(row, "ttft_p50_ms"),
                 percent(row["hit_rate"]),
@@ -104,7 +107,8 @@ def main_rows(scenarios: pd.DataFrame, ratios: pd.DataFrame, cells: pd.DataFrame
                 f"{row['valid_repeats']} of {row['repeats']}",
             ]
         )
-    headers = ["scenario", "clients", "RPS, times recompute's", "TTFT, times recompute's"]
+    titles = (f"{title}, times recompute's" for title in ratio_titles.values())
+    headers = ["scenario", load_unit(scenarios), *titles]
     headers += ["RPS/GPU", "TTFT p50, ms", "hit rate", "from", "valid"]
     bad = [place for place, valid in enumerate(found["valid"]) if not valid]
     return Table(headers, rows, range(1, 7), bad)
@@ -125,7 +129,9 @@ def invalid_rows(cells: pd.DataFrame | None, singles: pd.DataFrame | None) -> Ta
     """What is not valid and why, cells by load and single requests by prompt length; None when all is."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     for row in [] if cells is None else cells[~cells["valid"].astype(bool)].to_dict("records"):
-        found.setdefault((row["scenario"], row["reasons"]), {})[f"{row['load']:g} clients"] = None
+        found.setdefault((row["scenario"], row["reasons"]), {})[
+            words_of_loads([row["load"]], row.get("loop"))
+        ] = None
     for row in [] if singles is None else singles[~singles["valid"]].to_dict("records"):
         found.setdefault((row["scenario"], row["reasons"]), {})[f"{row['prompt_tokens']:,} tokens"] = None
     rows = [[scenario, ", ".join(places), reason] for (scenario, reason), places in found.items()]

@@ -12,7 +12,7 @@ import pandas as pd
 from ..records.frames import read_jsonl
 from ..records.hardware import short_gpu
 from ..records.record_file import Identity
-from ..records.repeats import at_common_load, cell_anchor
+from ..records.repeats import at_common_load, cell_anchor, load_unit
 from ..tables.methods.pays_text import PAIR, TIER_WORDS, pair_anchor, times, too_many_gpus
 from .rows import Cell, Link, Table, interval_text, percent, scenario_rows
 from .run_rows import latency_rows
@@ -77,7 +77,15 @@ def sweep_rows(scenarios: pd.DataFrame) -> Table:
         columns = ("rps_per_gpu", "tps_per_user", "ttft_p50_ms", "ttft_p95_ms")
         texts = [interval_text(row, column).partition(" [")[0] for column in columns]
         rows.append([link, f"{row['load']:g}", *texts, percent(row["hit_rate"])])
-    headers = ["scenario", "clients", "RPS/GPU", "TPS/user", "TTFT p50, ms", "TTFT p95, ms", "hit rate"]
+    headers = [
+        "scenario",
+        load_unit(scenarios),
+        "RPS/GPU",
+        "TPS/user",
+        "TTFT p50, ms",
+        "TTFT p95, ms",
+        "hit rate",
+    ]
     return Table(headers, rows, range(1, 7), marked)
 
 

@@ -50,8 +50,8 @@ class Recommendation(Part):
     """What to do and by how much it is better, one sentence."""
     scenario: str | None
     """Null where no scenario could be recommended."""
-    load: int | None
-    """Number of active clients at which it does best."""
+    load: float | None
+    """Number of active clients, or conversations/s of an open loop, at which it does best."""
     metric: str
     """The column of cells.csv that counts."""
     unit: str
@@ -73,7 +73,7 @@ class Scenario(Part):
     served_from: str | None
     """Where loaded bytes really came from."""
     load: float
-    """Number of active clients, or requests/s of an open loop."""
+    """Number of active clients, or conversations/s of an open loop."""
     valid: bool
     """Whether every repeat proves itself."""
     repeats: int

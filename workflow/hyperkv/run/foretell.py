@@ -38,6 +38,7 @@ from ..predict.break_even_text import required_words
 from ..predict.played import MEMORY_GBPS, Play, step_tokens
 from ..predict.request_time import REQUEST_S, break_even_gbps, times_of_full_hit
 from ..records.hardware import short_gpu
+from ..records.repeats import load_unit
 from .configuration import merged
 
 # As runs on H200s took them (results/reference/h200/2026-11-30-gate), seconds: vLLM, with its store and LMCache's server beside it, a GB of dummy
@@ -126,6 +127,7 @@ def _row(cell: CellSpec, gpu_file: Path, gbps: float, write_gbps: float | None) 
         "scenario": scenario["name"],
         "tier": scenario["tier"],
         "load": cell.load,
+        "loop": cell.spec["loop"],
         "requests": len(results[0].requests),
         **pd.DataFrame(map(_figures, results)).mean().to_dict(),
         "saved_bytes": 0 if scenario["tier"] == "none" else saved_bytes(cell),
@@ -158,12 +160,13 @@ def _job_s(cell: CellSpec, gpu: GpuModel) -> float:
 
 def told(table: pd.DataFrame, repeats: int) -> str:
     """A line per scenario and load, and how long all of it takes."""
+    unit = load_unit(table)
     by_scenario = table.groupby("scenario", sort=False)
     jobs_s = by_scenario["load_s"].sum() + by_scenario["job_s"].first()
     shown = pd.DataFrame(
         {
             "scenario": table["scenario"],
-            "clients": table["load"],
+            unit: table["load"],
             "requests": table["requests"],
             "requests/s": table["rps"].map("{:.3g}".format),
             "over recompute's": table["rps_over_none"].map("{:.2f}".format),

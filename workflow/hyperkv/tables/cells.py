@@ -16,6 +16,7 @@ from ..records import hardware
 from ..records.effective import facts_of
 from ..records.frames import Asked, Cells, Out, read_cells, write_table
 from ..records.parity import comparable_digest, require_one_configuration
+from ..records.repeats import loop_of
 from ..records.scenario import gate_of, place_of
 from ..records.subtitles import workload_words
 from .methods.dictionary import table_of
@@ -45,6 +46,7 @@ def cell_row(record: Mapping[str, Any]) -> dict[str, Any]:
         **hardware.columns_of([record]),
         "place": place_of(record["spec"]["scenario"]),
         "gate": gate_of(record["spec"]["scenario"]),
+        "loop": loop_of(record),
         "workload": workload_words(record["spec"]["workload"]),
         "comparable_digest": comparable_digest(record),
         "reasons": "; ".join(record["reasons"]),

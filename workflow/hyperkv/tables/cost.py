@@ -21,7 +21,7 @@ from ..base.options import Spec
 from ..records.effective import FACTS
 from ..records.frames import Asked, Cells, read_cells, write_table
 from ..records.parity import require_one_configuration
-from ..records.repeats import counted, known, spreads
+from ..records.repeats import CLOSED, counted, known, loop_of, spreads
 from ..records.stats import median
 from .cells import cell_row, cells_table
 from .methods.cost_model import (
@@ -85,9 +85,9 @@ def repeats_table(
         point, reasons = point_of(record)
         row = _identity(record) | {"at": "load", "load": record["load"], "repeat": record["repeat"]}
         row |= {"valid": not reasons, "reasons": "; ".join(reasons)}
-        users = record["load"] if is_closed(record) else None
+        users = record["load"] if loop_of(record) == CLOSED else None
         rows.append(row | _measures(point, prices, users, None if users is None else False))
-        if is_closed(record) and point is not None:
+        if loop_of(record) == CLOSED and point is not None:
             curves.setdefault((record["scenario"], record["repeat"]), []).append((record, point))
     bounds = _bounds([[point for _, point in curve] for curve in curves.values()], slo)
     for (_, repeat), curve in curves.items():
@@ -100,13 +100,6 @@ def repeats_table(
         users = None if point is None else point.load
         rows.append(row | _measures(point, prices, users, None if point is None else at_least))
     return table_of("cost_repeats", rows)
-
-
-def is_closed(record: Mapping[str, Any]) -> bool:
-    """Whether a record's load is a number of clients."""
-    spec = record["spec"]
-    timed = record["engine"] == "vllm" and spec["workload"]["kind"] == "trace"
-    return not timed and spec.get("loop", "closed") == "closed"
 
 
 def point_of(record: Mapping[str, Any]) -> tuple[Point | None, list[str]]:

@@ -14,7 +14,7 @@ class Recommend(Section):
     objective: OrNull[Literal["goodput", "rps_per_gpu", "ttft"]] = None
     """`goodput`, most answers that keep experiment.slo per second; `rps_per_gpu`, most requests per
     second and GPU; `ttft`, shortest median time to first token; null takes goodput when experiment.slo
-    has a bound, else rps_per_gpu."""
+    has a bound, else rps_per_gpu, in an open loop ttft."""
     load: OrNull[Load] = key(None, unit="clients or 1/s")
     """The only load that counts; null takes each scenario's best load, for ttft the highest that all
     measured."""

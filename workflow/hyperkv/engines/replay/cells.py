@@ -201,7 +201,7 @@ def _replay(
     turns = [len(item.turns) for item in conversations]
     route = (by_request if cell.scenario.get("routing") == "request" else by_conversation)(cell.engines)
     active = cell.spec["active_conversations"]
-    return Clients(engines, turns, cell.load, clock, active, route=route).run()
+    return Clients(engines, turns, int(cell.load), clock, active, route=route).run()
 
 
 def _keyed(conversations: Sequence[Conversation], block: int, salt: bytes) -> list[KeyedConversation]:

@@ -1,7 +1,8 @@
 """The clients of engine `replay`, before one engine or several.
 
 N clients share the active conversations (workloads/closed_loop.py). The measured window ends when a client has nothing left to
-send: requests that arrived in it are the cell's samples, and its length is the time in RPS/GPU.
+send: requests that arrived in it are the cell's samples, and its length is the time in RPS/GPU. In an open loop every conversation
+has a client of its own, who begins by the clock, and the window ends with the last request's arrival.
 
 Several engines have one time, one channel to the tiers, which they take in turn, and one set of clients. A conversation stays with the
 engine that its number gives it, one after the other; or every request goes to the engine that a hash of its conversation and turn
@@ -50,12 +51,13 @@ def replay(
     gating: Gating | None = None,
     clock: VirtualClock | None = None,
     think_s: Callable[[int], float] | None = None,
+    begins_s: Sequence[float] | None = None,
 ) -> ReplayResult:
     """Serve every turn of every conversation by one engine; see Clients and ReplayEngine."""
     clock = clock or VirtualClock()
     engine = ReplayEngine(conversations, gpu, settings, tiers, gating, clock)
     turns = [len(item.conversation.turns) for item in conversations]
-    return Clients([engine], turns, clients, clock, active_conversations, think_s).run()
+    return Clients([engine], turns, clients, clock, active_conversations, think_s, begins_s=begins_s).run()
 
 
 class Clients:
@@ -63,6 +65,7 @@ class Clients:
 
     turns: of each conversation how many. active_conversations: how many are under way at once, at least one per client; None for
     exactly one. think_s: seconds between an answer and the next request of a client; None for none. route: None for one engine.
+    begins_s: when each conversation begins in an open loop, ascending; clients and active_conversations say nothing then. None for a closed one.
     """
 
     def __init__(
@@ -74,9 +77,12 @@ class Clients:
         active_conversations: int | None = None,
         think_s: Callable[[int], float] | None = None,
         route: Route | None = None,
+        begins_s: Sequence[float] | None = None,
     ):
+        clients, active_conversations = (len(turns), None) if begins_s else (clients, active_conversations)
         self._engines, self._clients, self._clock = engines, clients, clock
         self._loop = ClosedLoop(turns, clients, active_conversations or clients)
+        self._begins_s = begins_s
         self._think_s, self._route = think_s, route or by_conversation(len(engines))
         self._thinking: list[tuple[float, int]] = []
         self._requests: list[Request] = []
@@ -87,8 +93,11 @@ class Clients:
 
     def run(self) -> ReplayResult:
         """Serve them all."""
-        for client in range(self._clients):
-            self._think(client)
+        if self._begins_s:
+            self._thinking = [(at_s, client) for client, at_s in enumerate(self._begins_s)]
+        else:
+            for client in range(self._clients):
+                self._think(client)
         while (next_s := self._begin_work()) < math.inf:
             self._clock.now_s = next_s
             while self._thinking and self._thinking[0][0] == self._clock.now_s:
@@ -98,6 +107,8 @@ class Clients:
             for engine in self._engines:
                 engine.end_step()
         window = self._clock.now_s if self._window_s is None else self._window_s
+        if self._begins_s:
+            window = self._requests[-1].arrival_s
         return ReplayResult(self._requests, window, Totals.of(engine.totals for engine in self._engines))
 
     def _begin_work(self) -> float:

@@ -44,7 +44,7 @@ from .evidence import (
 from .failures import engine_error
 from .lmcache_log import transfers
 from .metrics import changes
-from .running import Running, asked, conversations_of, framed, proof_lengths
+from .running import Running, asked, conversations_of, framed, load_seed, proof_lengths
 from .server import EngineError
 from .single import faults_of, first_and_again, measure_single, warm_up
 from .starting import start
@@ -197,7 +197,7 @@ def _energy_metered(cell: CellSpec) -> contextlib.AbstractContextManager[EnergyM
 
 def _proof(cell: CellSpec, running: Running, conversations: Sequence[Conversation]) -> list[str]:
     """Two prompts of this load's lengths, computed and from the tier, none of them part of the load."""
-    rng = np.random.default_rng([cell.seed, cell.load_seed, 1])
+    rng = np.random.default_rng([cell.seed, load_seed(cell), 1])
     samples: list[Pass] = []
     for tokens in proof_lengths(conversations):
         samples += first_and_again(cell, running, aiperf.token_ids(rng, running.vocabulary, tokens))

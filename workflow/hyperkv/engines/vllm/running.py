@@ -213,9 +213,14 @@ def context_tokens(cell: CellSpec) -> int:
     return max(single, workload) + ROOM_TOKENS
 
 
+def load_seed(cell: CellSpec) -> int:
+    """What a cell's load adds to a seed: other requests at every load."""
+    return int(cell.load) if float(cell.load).is_integer() else round(1e6 * cell.load)
+
+
 def conversations_of(cell: CellSpec) -> Sequence[Conversation]:
     """The conversations of one load: the same for every scenario, others for every load and repeat."""
-    found = make_workload(cell.spec["workload"], (cell.seed * 1009 + cell.load_seed) % 2**32)
+    found = make_workload(cell.spec["workload"], (cell.seed * 1009 + load_seed(cell)) % 2**32)
     each = cell.spec["loadgen"]["conversations_per_client"]
     return found if each is None or cell.spec["loop"] != "closed" else found[: each * int(cell.load)]
 

@@ -149,8 +149,8 @@ class Cell(Swept):
     """One load of one scenario in one repeat. gpu_model: the modelled GPU's figures, null with a real engine."""
 
     record: Literal["cell"] = "cell"
-    load: Annotated[int | float, Unit("clients")]
-    """Active clients, closed loop."""
+    load: Annotated[int | float, Unit("clients or 1/s")]
+    """Active clients of a closed loop, or conversations that begin per second (loop)."""
     gpu_model: dict[str, Any] | None
     served_from: Annotated[ServedFrom, Unit("word")]
     """Where loaded bytes came from: recompute (no tier), nothing (no byte loaded), ram or ssd."""

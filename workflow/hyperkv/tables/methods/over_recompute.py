@@ -18,7 +18,7 @@ from ...records.repeats import known, pass_of, said_once
 from ...records.scenario import gate_of
 from ...records.stats import Interval, median, median_interval, spread
 
-RATIOS = {"rps_ratio": "rps_per_gpu", "ttft_ratio": "ttft_p50_ms"}
+RATIOS = {"rps_ratio": "rps_per_gpu", "ttft_ratio": "ttft_p50_ms", "ttft_p95_ratio": "ttft_p95_ms"}
 CELLS = (
     "scenario",
     "load",
@@ -35,7 +35,7 @@ SINGLES = (
 
 
 def cell_ratios(cells: pd.DataFrame) -> pd.DataFrame:
-    """One row per caching scenario and load: its RPS/GPU and median TTFT as so many times those of recompute, over repeats in
+    """One row per caching scenario and load: its RPS/GPU, median TTFT and 95th percentile as so many times those of recompute, over repeats in
     which both are valid.
 
     cells: that table, of one machine. Empty where there is no recompute to take a ratio to; `unlike` then names the facts in which the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ...records.repeats import at_common_load, clients_words
+from ...records.repeats import at_common_load, load_words
 
 
 def told_apart(scenarios: pd.DataFrame) -> str:
@@ -26,7 +26,7 @@ def told_apart(scenarios: pd.DataFrame) -> str:
     ends = (rows.loc[place] for place in (rows["ttft_p50_ms"].idxmin(), rows["ttft_p50_ms"].idxmax()))
     least, most = (f"{row['ttft_p50_ms']:.3g} ms ({row['scenario']})" for row in ends)
     return (
-        f"At {clients_words(rows)} RPS/GPU hardly tells the scenarios apart, all their intervals overlap; "
+        f"At {load_words(rows)} RPS/GPU hardly tells the scenarios apart, all their intervals overlap; "
         f"TTFT p50 does: {least} to {most}."
     )
 
