@@ -92,13 +92,15 @@ def test_documents_before_a_disk_with_one_pool_were_foretold():
 
 
 @pytest.mark.parametrize(
-    ("scenario", "rel"), [("gpu_none", 0.06), ("gpu_dram", 0.06), ("gpu_disk", 0.2), ("gpu_disk_ttft", 0.36)]
+    ("scenario", "rel"), [("gpu_none", 0.06), ("gpu_dram", 0.06), ("gpu_disk", 0.08), ("gpu_disk_ttft", 0.33)]
 )
 def test_an_open_loop_was_foretold_of_the_times_at_which_its_requests_came(scenario, rel):
-    """Quartiles and the 95th percentile of first tokens; before the disk they came sooner. Hits without a gate within two points."""
+    """Quartiles and the 95th percentile of first tokens, loads from a disk of 2 GB/s, as the gate saw it; behind the gate they came sooner.
+    Hits without a gate within two points.
+    """
     record = next(each for each in read_run(OPEN).of("cell") if each["scenario"] == scenario)
     cell, gpu = CellSpec(record["spec"], record["load"], 1, Path()), Path("config/gpus/h200.yaml")
-    gbps = {"ssd": 1.8}.get(record["spec"]["scenario"]["tier"], 17.0)
+    gbps = {"ssd": 2.0}.get(record["spec"]["scenario"]["tier"], 17.0)
     played = Play(cell, load_gpu(gpu, cell.geometry, 1), gpu, gbps, begins_s=record["requests"]["arrival_s"])
     found = [[each.sample.ttft_s for each in result.requests] for result in played.results()]
     parts = (25, 50, 75, 95)

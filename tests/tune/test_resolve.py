@@ -131,6 +131,7 @@ def test_a_space_that_cannot_be_searched_is_one_line(space, message):
         ({"budget_minutes": 0}, "tune.budget_minutes: 0 is wrong; it must be a number, more than 0"),
         ({"trials": 0}, "tune.trials: 0 is wrong"),
         ({"finalists": 20, "trials": 10}, "tune.finalists: 20 are more than the 10 trials"),
+        ({"objective": {"load": 0.5}}, "tune.objective.load: 0.5 is no number of clients"),
         ({"objective": {"metric": "goodput_rps"}}, "goodput_rps needs a bound; set experiment.slo.ttft_ms"),
         ({"objective": {"metric": "tps"}}, "tune.objective.metric: 'tps' is wrong; allowed are ttft_p50_ms"),
         ({"scenarios": ["none"]}, "tune.scenarios: none has no store"),

@@ -14,7 +14,7 @@ from ..connectors.registry import GATED, STRIPED
 from ..stores.owned_keys import refuse_owned
 from ..stores.registry import store_class
 from ..tune.space import KEYS, NESTED, Parameter, Value, applied, own_value
-from .checks.engine import check_measured
+from .checks.engine import check_clients, check_measured
 from .explain import must_be, quoting
 from .kvrocks_source import KvrocksSource, runnable
 from .models.scenario import Scenario
@@ -54,6 +54,7 @@ def _check_search(config: Mapping[str, Any], scenario: str, parameters: Sequence
         raise UserError(
             "config: tune.objective.metric: goodput_rps needs a bound; set experiment.slo.ttft_ms, or take ttft_p50_ms"
         )
+    check_clients([section["objective"]["load"]], "tune.objective.load", config)
     for parameter in parameters:
         for value in parameter.choices:
             _check_value(config, base, parameter.name, value)

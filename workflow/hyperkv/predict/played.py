@@ -83,7 +83,7 @@ class Play:
         keyed = [KeyedConversation(each, chain_keys(each.tokens, block)) for each in conversations_of(cell)]
         return replay(
             keyed,
-            max(1, int(cell.load)),
+            int(cell.load),
             self.gpu,
             ReplaySettings(
                 block_tokens=block,

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..records.evidence import told_not_saved
 from ..records.hardware import gpu_words
+from ..records.repeats import is_closed
 from .rows import percent
 
 
@@ -54,13 +55,15 @@ def _total(cells: pd.DataFrame, name: str) -> str:
 
 
 def bounds(cells: pd.DataFrame) -> dict[str, Any]:
-    """What bounds what this run can say: its GPUs in words, the model that their times are scaled from, the fewest repeats."""
+    """What bounds what this run can say: its GPUs in words, the model that their times are scaled from, the fewest repeats, whether clients wait
+    for their answers."""
     scaled = cells["gpu_scaled_from"].dropna().unique() if "gpu_scaled_from" in cells else []
     return {
         "replay": "replay" in set(cells["engine"]),
         "gpus": gpu_words(cells),
         "scaled_from": ", ".join(map(str, scaled)),
         "repeats": int(cells.groupby(["scenario", "load"])["repeat"].nunique().min()),
+        "closed": is_closed(cells),
         "ssd": bool((cells["tier"] == "ssd").any()),
     }
 

@@ -198,7 +198,7 @@ def ranking_rows(recommendation: Mapping[str, Any]) -> Table | None:
             doubt = f" ({row['doubt']})" if row["doubt"] else ""
             better = interval_text(row, "chosen_is_better") + doubt
         rows.append(
-            [row["scenario"], f"{row['load']}", interval_text(row, "value"), row["served_from"], better]
+            [row["scenario"], f"{row['load']:g}", interval_text(row, "value"), row["served_from"], better]
         )
     headers = ["scenario", "load", f"{objective['metric']}, {objective['unit']}", "served from"]
     return Table([*headers, "chosen is better by, times"], rows, (1, 2, 4))
@@ -206,7 +206,7 @@ def ranking_rows(recommendation: Mapping[str, Any]) -> Table | None:
 
 def left_out_rows(recommendation: Mapping[str, Any]) -> Table | None:
     """Scenarios and loads that took no part in the choice; None when all did."""
-    rows = [[item["scenario"], str(item["load"]), item["reason"]] for item in recommendation["left_out"]]
+    rows = [[item["scenario"], f"{item['load']:g}", item["reason"]] for item in recommendation["left_out"]]
     return Table(["scenario", "load", "reason"], rows, (1,)) if rows else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
     experiment, scenarios = config["experiment"], [config["scenarios"][name] for name in measured]
     single = config["engine"] == "vllm" and config["latency"]["prompt_tokens"]
     for name in measured:
-        _check_clients(name, config)
+        own = config["scenarios"][name].get("loads") is not None
+        where = f"scenarios.{config['scenarios'][name]['family']}" if own else "experiment"
+        check_clients(loads_of(config, name), f"{where}.loads", config)
         if not loads_of(config, name) and not single:
             raise UserError(
                 f"config: scenarios.{config['scenarios'][name]['family']}.loads: there is nothing to measure without "
@@ -104,14 +106,12 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
     _check_model_dir(config)
 
 
-def _check_clients(name: str, config: Mapping[str, Any]) -> None:
-    """That the loads of a closed loop are numbers of clients."""
-    scenario = config["scenarios"][name]
-    where = "experiment" if scenario.get("loads") is None else f"scenarios.{scenario['family']}"
-    broken = [load for load in loads_of(config, name) if load != int(load)]
+def check_clients(loads: Sequence[float], key: str, config: Mapping[str, Any]) -> None:
+    """That the loads of a closed loop, which a key has, are numbers of clients."""
+    broken = [load for load in loads if load != int(load)]
     if broken and config["experiment"]["loop"] == "closed":
         raise UserError(
-            f"config: {where}.loads: {broken[0]:g} is no number of clients; take whole numbers, or with engine vllm "
+            f"config: {key}: {broken[0]:g} is no number of clients; take whole numbers, or with engine vllm "
             f"experiment.loop: open, where loads are conversations begun per second"
         )
 
