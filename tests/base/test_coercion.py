@@ -83,9 +83,12 @@ def test_it_is_the_same_run_as_with_a_file():
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ('experiment={"loads": [three]}', "experiment.loads.0: 'three' is wrong; it must be an integer"),
-        ('experiment={"loads": [2.5]}', "experiment.loads.0: '2.5' is wrong"),
-        ('experiment={"loads": [0]}', "experiment.loads.0: '0' is wrong; it must be an integer, at least 1"),
+        (
+            'experiment={"loads": [three]}',
+            "experiment.loads.0: 'three' is wrong; it must be a number, more than 0",
+        ),
+        ('experiment={"loads": [2.5]}', "experiment.loads: 2.5 is no number of clients; take whole numbers"),
+        ('experiment={"loads": [0]}', "experiment.loads.0: '0' is wrong; it must be a number, more than 0"),
         ('experiment={"loads": 3}', "experiment.loads: '3' is wrong; it must be a list"),
         ('experiment={"loads": [3 ]', "is wrong; it must be a mapping"),
         ('experiment={"laods": [3]}', "experiment.laods is not a key; did you mean loads"),
