@@ -26,8 +26,8 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
     experiment, scenarios = config["experiment"], [config["scenarios"][name] for name in measured]
     single = config["engine"] == "vllm" and config["latency"]["prompt_tokens"]
     for name in measured:
-        own = config["scenarios"][name].get("loads") is not None
-        where = f"scenarios.{config['scenarios'][name]['family']}" if own else "experiment"
+        scenario = config["scenarios"][name]
+        where = "experiment" if scenario.get("loads") is None else f"scenarios.{scenario['family']}"
         check_clients(loads_of(config, name), f"{where}.loads", config)
         if not loads_of(config, name) and not single:
             raise UserError(
