@@ -9,6 +9,7 @@ from tests.kept import KEPT, kept
 from tests.record_factory import cell
 from workflow.hyperkv.engines.replay.cells import measure_cell
 from workflow.hyperkv.predict.cell_hits import predicted_hit_rate
+from workflow.hyperkv.workloads.factory import make_workload
 
 (DIRECT,) = (folder for folder in KEPT if folder.name == "2026-11-29-direct")
 
@@ -74,3 +75,14 @@ def test_answers_count_as_the_running_engine_showed_them(of_vllm):
     record = deepcopy(of_vllm)
     record["effective"]["save_decode_cache"] = not of_vllm["effective"]["save_decode_cache"]
     assert predicted_hit_rate(record) != predicted_hit_rate(of_vllm)
+
+
+def test_a_trace_is_predicted_one_by_one_whatever_loop_its_configuration_has(of_vllm):
+    record = deepcopy(of_vllm)
+    trace = {"kind": "trace", "trace": "tests/data/mooncake_excerpt.jsonl"}
+    record["spec"]["workload"] = trace
+    record["spec"]["loadgen"]["conversations_per_client"] = None
+    record["requests"]["prompt_tokens"] = [each.turns[-1].prompt_end for each in make_workload(trace, 1)]
+    closed = predicted_hit_rate(record)
+    record["spec"]["loop"] = "open"
+    assert predicted_hit_rate(record) == closed > 0

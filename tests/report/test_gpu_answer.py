@@ -217,21 +217,18 @@ def test_readme_has_the_answer_of_the_runs_that_are_marked_as_it():
     assert f"<!-- answer on GPUs -->\n{told}<!-- end of answer on GPUs -->" in readme, "run `make docs`"
 
 
+def opened(record):
+    return record | {"spec": record["spec"] | {"loop": "open"}}
+
+
 def test_of_an_open_loop_first_tokens_are_told_and_no_requests_per_second():
     """As many requests are asked for in every scenario."""
-
-    def opened(record):
-        return record | {"spec": record["spec"] | {"loop": "open"}}
-
     told, *_ = gpu_answer.answer([run(disk(1.0), change=opened)])
     assert "; 5 conversations/s, multi turn: TTFT 2.84 (2.81 to 2.87), 95th percentile " in told
     assert "requests/s" not in told
 
 
 def test_an_open_loop_stands_beside_clients_of_the_same_workload():
-    def opened(record):
-        return record | {"spec": record["spec"] | {"loop": "open"}}
-
     told, *_ = gpu_answer.answer([run(disk(1.0)), run(disk(1.0), change=opened)])
     assert "; 5 clients, multi turn: requests/s 0.984 (" in told
     assert "; 5 conversations/s, multi turn: TTFT 2.84 (" in told

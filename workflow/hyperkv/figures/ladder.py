@@ -57,7 +57,7 @@ def draw_ladder(ladder: pd.DataFrame) -> Figure:
     panels[0].invert_yaxis()
     if len(beside):
         panels[0].legend(fontsize=8, loc="lower right")
-    clients = f"{load_words(rows[rows['load'] == rows['load'].max()])}, {int(rows['repeats'].max())} repeats"
+    clients = f"{load_words(rows)}, {int(rows['repeats'].max())} repeats"
     note = "x: gain over the step above, paired by repeat, with its 95 % interval"
     figure.suptitle(title(steps, f"Step by step, everything else equal: {clients}; {note}"), fontsize=11)
     figure.tight_layout()

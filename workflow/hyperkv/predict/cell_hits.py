@@ -15,10 +15,11 @@ from ..base.errors import UserError
 from ..cells.cell import CellSpec
 from ..engines.vllm.command import settings_of
 from ..engines.vllm.running import conversations_of
+from ..records.repeats import OPEN, loop_of
 from ..records.scenario import gated
 from ..workloads import Conversation
 from ..workloads.factory import make_workload, prefixes_known
-from .played import MEMORY_GBPS, OPEN, Play, has_server_pool
+from .played import MEMORY_GBPS, Play, has_server_pool
 from .predict_hit_rates import MOST_REQUESTS, NOT_ONE_BY_ONE, Simulation, capacities_of
 from .scenario_tiers import EngineFacts, tiers_below
 from .single_requests import BY_GATE, gpu_file, model_of
@@ -52,7 +53,7 @@ def predicted_hit_rate(
     _require_same(run, record["requests"]["prompt_tokens"])
     if record["engine"] == "vllm" and has_server_pool(scenario):
         return _played(record, facts, gpus, gbps)
-    if record["spec"].get("loop") == OPEN:
+    if loop_of(record) == OPEN:
         raise UserError(_BY_THE_CLOCK)
     replay = record["engine"] == "replay"
     if replay and len(run.prompts) > MOST_REQUESTS:
@@ -87,7 +88,7 @@ def _played(record: Mapping[str, Any], facts: EngineFacts, gpus: Sequence[Path],
     if conversations_of(cell)[0].turns[0].arrival_s is not None:
         raise UserError("requests that come by a trace's clock are not played")
     file = gpu_file(record, gpus)
-    begins_s = record["requests"]["arrival_s"] if spec["loop"] == OPEN else None
+    begins_s = record["requests"]["arrival_s"] if loop_of(record) == OPEN else None
     play = Play(cell, model_of(record, file), file, gbps or MEMORY_GBPS, None, told["buffer_bytes"], begins_s)
     return play.hit_rate()
 
@@ -126,12 +127,11 @@ def _workload_of(record: Mapping[str, Any]) -> tuple[str, int, int, int]:
 def _simulation(spec: str, load: float, repeat: int, active: int) -> Simulation:
     own = json.loads(spec)
     made = _conversations(CellSpec(own | {"scenario": {}}, load, repeat, Path()))
-    one_by_one = own["engine"] == "vllm" and made[0].turns[0].arrival_s is not None
-    if not one_by_one and own.get("loop") == OPEN:
-        if any(len(each.turns) > 1 for each in made):
-            raise UserError(_BY_THE_CLOCK)
-        one_by_one = True
-    return Simulation.of(made, *((1, 1) if one_by_one else (int(load), active)))
+    timed = own["engine"] == "vllm" and made[0].turns[0].arrival_s is not None
+    opened = not timed and own.get("loop") == OPEN
+    if opened and any(len(each.turns) > 1 for each in made):
+        raise UserError(_BY_THE_CLOCK)
+    return Simulation.of(made, *((1, 1) if timed or opened else (int(load), active)))
 
 
 def _conversations(cell: CellSpec) -> Sequence[Conversation]:

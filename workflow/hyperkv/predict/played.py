@@ -29,12 +29,12 @@ from ..models.gpu import GpuModel
 from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
 from ..models.gpus import kv_pieces
 from ..records.effective import buffer_bytes
+from ..records.repeats import OPEN
 from ..records.scenario import gated
 from ..workloads.chunks import chain_keys
 from .request_time import REQUEST_S, TEXT_S, hit_s
 from .single_requests import of_pool
 
-OPEN = "open"
 MEMORY_GBPS = 17.0
 """10^9 bytes/s of a store in memory, as LMCache gets it."""
 _STEP_WORD, _STEP_TOKENS, _SEQUENCES = "--max-num-batched-tokens", 8192, 64

@@ -10,8 +10,8 @@ import pandas as pd
 from . import hardware
 from .stats import median, median_interval, spread
 
-CLOSED, TRACE = "closed", "trace"
-_LOAD_UNITS = {CLOSED: "clients", "open": "conversations/s", TRACE: "load"}
+CLOSED, OPEN, TRACE = "closed", "open", "trace"
+_LOAD_UNITS = {CLOSED: "clients", OPEN: "conversations/s", TRACE: "load"}
 
 
 def cell_anchor(scenario: str, load: float) -> str:

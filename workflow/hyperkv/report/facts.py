@@ -55,8 +55,9 @@ def _total(cells: pd.DataFrame, name: str) -> str:
 
 
 def bounds(cells: pd.DataFrame) -> dict[str, Any]:
-    """What bounds what this run can say: its GPUs in words, the model that their times are scaled from, the fewest repeats, whether clients wait
-    for their answers."""
+    """What bounds what this run can say: its GPUs in words, the model that their times are scaled from, the fewest repeats, and whether
+    clients wait for their answers.
+    """
     scaled = cells["gpu_scaled_from"].dropna().unique() if "gpu_scaled_from" in cells else []
     return {
         "replay": "replay" in set(cells["engine"]),

@@ -155,14 +155,15 @@ def _load_words(row: Mapping[str, Any]) -> dict[str, Any]:
     pool = row["dram_pool_bytes"] if row["dram_hit_tokens"] and pd.notna(row["dram_pool_bytes"]) else None
     below = 1 - (row["dram_hit_tokens"] + row["hbm_hit_tokens"]) / row["hit_tokens"] if pool else 0.0
     asked = [words_of_loads([row["load"]], row["loop"]), row["workload"].split(",")[0].replace("_", " ")]
-    word = "" if row["loop"] == CLOSED else "TTFT "
+    closed = row["loop"] == CLOSED
+    word = "" if closed else "TTFT "
     alone = f"{word}{number(row['alone'])}" if pd.notna(row["alone"]) else "not measured"
     return {
         "asked": ", ".join([*asked, *([f"{size_words(pool)} DRAM pool (alone {alone})"] if pool else [])]),
         "gate": row["gate"] or None,
-        "rps": _with_range(row, "rps_ratio") if row["loop"] == CLOSED else None,
+        "rps": _with_range(row, "rps_ratio") if closed else None,
         "ttft": _with_range(row, "ttft_ratio"),
-        "p95": _with_range(row, "ttft_p95_ratio") if row["loop"] != CLOSED else None,
+        "p95": None if closed else _with_range(row, "ttft_p95_ratio"),
         "below": percent(below) if pool else None,
     }
 

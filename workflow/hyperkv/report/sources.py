@@ -77,16 +77,8 @@ def sweep_rows(scenarios: pd.DataFrame) -> Table:
         columns = ("rps_per_gpu", "tps_per_user", "ttft_p50_ms", "ttft_p95_ms")
         texts = [interval_text(row, column).partition(" [")[0] for column in columns]
         rows.append([link, f"{row['load']:g}", *texts, percent(row["hit_rate"])])
-    headers = [
-        "scenario",
-        load_unit(scenarios),
-        "RPS/GPU",
-        "TPS/user",
-        "TTFT p50, ms",
-        "TTFT p95, ms",
-        "hit rate",
-    ]
-    return Table(headers, rows, range(1, 7), marked)
+    headers = ["scenario", load_unit(scenarios), "RPS/GPU", "TPS/user", "TTFT p50, ms", "TTFT p95, ms"]
+    return Table([*headers, "hit rate"], rows, range(1, 7), marked)
 
 
 def pays_rows(pays: pd.DataFrame, found: Mapping[str, Link]) -> Table:

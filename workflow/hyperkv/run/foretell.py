@@ -160,13 +160,12 @@ def _job_s(cell: CellSpec, gpu: GpuModel) -> float:
 
 def told(table: pd.DataFrame, repeats: int) -> str:
     """A line per scenario and load, and how long all of it takes."""
-    unit = load_unit(table)
     by_scenario = table.groupby("scenario", sort=False)
     jobs_s = by_scenario["load_s"].sum() + by_scenario["job_s"].first()
     shown = pd.DataFrame(
         {
             "scenario": table["scenario"],
-            unit: table["load"],
+            load_unit(table): table["load"],
             "requests": table["requests"],
             "requests/s": table["rps"].map("{:.3g}".format),
             "over recompute's": table["rps_over_none"].map("{:.2f}".format),

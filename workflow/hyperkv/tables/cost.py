@@ -87,7 +87,7 @@ def repeats_table(
         row |= {"valid": not reasons, "reasons": "; ".join(reasons)}
         users = record["load"] if loop_of(record) == CLOSED else None
         rows.append(row | _measures(point, prices, users, None if users is None else False))
-        if loop_of(record) == CLOSED and point is not None:
+        if users is not None and point is not None:
             curves.setdefault((record["scenario"], record["repeat"]), []).append((record, point))
     bounds = _bounds([[point for _, point in curve] for curve in curves.values()], slo)
     for (_, repeat), curve in curves.items():

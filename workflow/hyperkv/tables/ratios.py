@@ -66,9 +66,8 @@ def _of_pair(cells: pd.DataFrame, baseline: str | None) -> list[dict[str, Any]]:
     of_baseline = valid[valid["scenario"] == baseline]
     for scenario, group in valid[valid["scenario"] != baseline].groupby("scenario", sort=False):
         facts = unlike(of_baseline, group)
-        common = {"baseline": baseline, "scenario": scenario, "unlike": ", ".join(facts) or None} | {
-            "loop": group.iloc[0]["loop"]
-        }
+        common = {"baseline": baseline, "scenario": scenario, "loop": group.iloc[0]["loop"]}
+        common["unlike"] = ", ".join(facts) or None
         pairs = of_baseline.merge(group, on=["repeat", "load"], suffixes=("", "_other"))
         for load, at_load in pairs.groupby("load"):
             for metric in ("rps_per_gpu", "ttft_p50_ms"):

@@ -28,10 +28,11 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
     for name in measured:
         scenario = config["scenarios"][name]
         where = "experiment" if scenario.get("loads") is None else f"scenarios.{scenario['family']}"
-        check_clients(loads_of(config, name), f"{where}.loads", config)
-        if not loads_of(config, name) and not single:
+        loads = loads_of(config, name)
+        check_clients(loads, f"{where}.loads", config)
+        if not loads and not single:
             raise UserError(
-                f"config: scenarios.{config['scenarios'][name]['family']}.loads: there is nothing to measure without "
+                f"config: scenarios.{scenario['family']}.loads: there is nothing to measure without "
                 f"loads; write some, or with engine vllm set latency.prompt_tokens"
             )
     if config["engine"] == "replay":
