@@ -27,7 +27,7 @@ def test_a_panel_per_load_and_measure_with_all_that_is_compared():
         "valkey_resp: without a device, at what it gave of these loads",
         "files: this machine's SSD, at what it gave of these loads",
         "hollow: not held in every repeat, see array.csv",
-        "95 % interval over repeats",
+        "range over repeats",
     ]
     assert "3 repeats" in all_text(figure)
 

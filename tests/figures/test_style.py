@@ -204,7 +204,7 @@ def test_no_legend_has_a_label_twice(name):
 
 def test_the_legend_names_an_interval_only_where_there_is_one():
     figures = [draw_tier_tradeoff(scenario_rows(interval=flag), 64) for flag in (True, False)]
-    assert ["95 % interval over repeats" in legend_of(figure) for figure in figures] == [True, False]
+    assert ["range over repeats" in legend_of(figure) for figure in figures] == [True, False]
 
 
 def test_a_name_with_dollars_is_no_formula(tmp_path):

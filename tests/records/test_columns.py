@@ -37,7 +37,7 @@ def test_a_median_has_its_interval_and_a_mean_says_so():
     derived = {"shared": {"x": "s | Seconds."}, "tables": {"t": [{"spread": "x"}, {"mean": {"y": "s | Y."}}]}}
     assert dictionary(derived)["t"] == {
         "x": ("s", "Seconds. Median over repeats."),
-        "x_low": ("s", "Lower end of the 95 % interval of x over repeats; empty for one repeat."),
+        "x_low": ("s", "Lower end of the interval of x over repeats; empty for one repeat."),
         "x_high": ("s", "Upper end of it."),
         "y": ("s", "Y. Mean over repeats."),
     }

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.hyperkv.records.stats import Interval, iso_tps_ratio, median, median_interval
+from workflow.hyperkv.records.stats import Interval, interval_word, iso_tps_ratio, median, median_interval
 
 
 def test_three_repeats_give_their_median_and_their_range():
@@ -34,6 +34,20 @@ def test_unknown_values_are_left_out_and_never_0(values, expected):
 def test_none_changes_nothing_beside_known_values():
     assert median_interval([1.0, None, 2.0, 5.0]) == median_interval([1.0, 2.0, 5.0])
     assert median([None, 1.0, None, 2.0]) == 1.5
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=5))
+def test_of_up_to_five_it_is_their_range_and_is_called_so(values):
+    found = median_interval(values)
+    assert (found.low, found.high) == pytest.approx((min(values), max(values)))
+    assert interval_word(len(values)) == "range"
+
+
+def test_of_more_it_is_narrower_and_is_a_95_percent_interval():
+    found = median_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    assert found.low > 1.0
+    assert found.high < 6.0
+    assert interval_word(6) == "95 % interval"
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=8))

@@ -25,10 +25,20 @@ def disk(factor):
     )
 
 
+def under_load(*runs):
+    """The only line about loads."""
+    (line,) = [line for line in gpu_answer.answer(runs) if line.startswith("- ") and ": " in line]
+    return line
+
+
 def test_a_disk_that_is_too_slow_is_told_what_is_needed():
     assert gpu_answer.answer([run(disk(1.0))]) == [
         "On H100 80GB loading a prompt from an SSD of 1.6 to 1.7 GB/s is slower than computing it for Llama-3.1-8B with bf16 KV: 1,032 tokens "
-        "need 10.2 GB/s, 32,776 need 4.05; 5 clients, multi turn: requests/s 0.984 (0.974 to 0.994), TTFT 2.84 (2.81 to 2.87).",
+        "need 10.2 GB/s, 32,776 need 4.05.",
+        "",
+        "Under load:",
+        "",
+        "- Llama-3.1-8B with bf16 KV, 5 clients, multi turn: requests/s 0.984 (0.974 to 0.994), TTFT 2.84 (2.81 to 2.87)",
         "",
         "TTFT and requests/s are times recompute's, medians with the range of 3 repeats.",
     ]
@@ -43,7 +53,7 @@ def test_a_prompt_that_no_pool_tells_the_needs_of_is_not_among_those_that_tell()
         return record | {"samples": [each for each in record["samples"] if each["prompt_tokens"] > 1032]}
 
     (told, *_) = gpu_answer.answer([run(disk(1.0), change=without_short_pool)])
-    assert " for Llama-3.1-8B with bf16 KV: 32,776 tokens need 4.05 GB/s; 5 clients" in told
+    assert told.endswith(" for Llama-3.1-8B with bf16 KV: 32,776 tokens need 4.05 GB/s.")
 
 
 def test_a_disk_that_is_fast_enough_pays_where_its_interval_is_below_1():
@@ -100,7 +110,11 @@ def test_several_models_are_a_list():
     assert told[0].endswith(" is faster than computing it for:")
     assert [told[1], told[5]] == ["", ""]
     assert all(line.startswith(begin) for line, begin in zip(told[2:5], begins, strict=True))
-    assert len(told) == 7
+    assert told[6] == "Under load:"
+    assert all(
+        line.startswith(f"{begin.split(' with')[0]} ") for line, begin in zip(told[8:11], begins, strict=True)
+    )
+    assert len(told) == 13
     assert " at 1,032" not in "".join(told)
     assert gpu_answer.quoted(told).splitlines()[1:3] == [">", f"> {told[2]}"]
 
@@ -112,16 +126,16 @@ def test_a_dram_pool_that_served_hits_too_is_told_and_what_it_left_to_the_ssd():
             own["dram_pool_bytes"] = (alone_gib if own["store"] == "dram" else 24) * 2**30
         return found
 
-    told = gpu_answer.answer([run(disk(1.0), change=pooled)])[0]
-    assert "; 5 clients, multi turn, 24 GiB DRAM pool (alone not measured): requests/s 0.984 (" in told
-    beside = gpu_answer.answer([run(disk(1.0), change=partial(pooled, alone_gib=24))])[0]
+    told = under_load(run(disk(1.0), change=pooled))
+    assert ", 5 clients, multi turn, 24 GiB DRAM pool (alone not measured): requests/s 0.984 (" in told
+    beside = under_load(run(disk(1.0), change=partial(pooled, alone_gib=24)))
     assert ", 24 GiB DRAM pool (alone 1.05): requests/s 0.984 (" in beside
-    assert told.endswith("TTFT 2.84 (2.81 to 2.87), 25 % of hits from SSD.")
+    assert told.endswith("TTFT 2.84 (2.81 to 2.87), 25 % of hits from SSD")
 
     def with_hbm(record):
         return changed(pooled(record), hbm_hit_tokens=32)
 
-    assert gpu_answer.answer([run(disk(1.0), change=with_hbm)])[0].endswith(", 12 % of hits from SSD.")
+    assert under_load(run(disk(1.0), change=with_hbm)).endswith(", 12 % of hits from SSD")
 
 
 @pytest.mark.parametrize("key", ["gate", "shape"])
@@ -134,8 +148,9 @@ def test_what_the_disk_alone_did_not_do_is_no_answer(key):
 
     told = gpu_answer.answer([run(disk(1.0), change=other)])
     assert (told == []) is (key == "shape")
-    assert not told or told[0].startswith(
-        "On H100 80GB SSD was measured under load only for Llama-3.1-8B with bf16 KV: 5 clients, multi turn: with gate ttft requests/s "
+    assert not told or told[0] == "On H100 80GB under load, from SSD:"
+    assert not told or told[2].startswith(
+        "- Llama-3.1-8B with bf16 KV, 5 clients, multi turn: with gate ttft requests/s "
     )
 
 
@@ -148,10 +163,12 @@ def test_a_gate_for_first_tokens_is_told_beside_the_disk_without_one():
         return found
 
     gates = {gate: run(disk(1.0), change=partial(gated, gate)) for gate in ("ttft", "throughput", "off")}
-    alone, told = gpu_answer.answer([run(disk(1.0))]), gpu_answer.answer([run(disk(1.0)), gates["ttft"]])
+    alone = gpu_answer.answer([run(disk(1.0))])
     beside = "requests/s 0.984 (0.974 to 0.994), TTFT 2.84 (2.81 to 2.87)"
-    assert alone[0].endswith(f"; 5 clients, multi turn: {beside}.")
-    assert told[0].endswith(f"; 5 clients, multi turn: {beside}; with gate ttft {beside}.")
+    assert under_load(run(disk(1.0))).endswith(f", 5 clients, multi turn: {beside}")
+    assert under_load(run(disk(1.0)), gates["ttft"]).endswith(
+        f", multi turn: {beside}; with gate ttft {beside}"
+    )
     for gate in ("throughput", "off"):
         assert gpu_answer.answer([run(disk(1.0)), gates[gate]]) == alone
 
@@ -223,12 +240,13 @@ def opened(record):
 
 def test_of_an_open_loop_first_tokens_are_told_and_no_requests_per_second():
     """As many requests are asked for in every scenario."""
-    told, *_ = gpu_answer.answer([run(disk(1.0), change=opened)])
-    assert "; 5 conversations/s, multi turn: TTFT 2.84 (2.81 to 2.87), 95th percentile " in told
+    told = under_load(run(disk(1.0), change=opened))
+    assert ", 5 conversations/s, multi turn: TTFT 2.84 (2.81 to 2.87), 95th percentile " in told
     assert "requests/s" not in told
 
 
 def test_an_open_loop_stands_beside_clients_of_the_same_workload():
-    told, *_ = gpu_answer.answer([run(disk(1.0)), run(disk(1.0), change=opened)])
-    assert "; 5 clients, multi turn: requests/s 0.984 (" in told
-    assert "; 5 conversations/s, multi turn: TTFT 2.84 (" in told
+    told = gpu_answer.answer([run(disk(1.0)), run(disk(1.0), change=opened)])
+    (clients,) = [line for line in told if ", 5 clients, multi turn: requests/s 0.984 (" in line]
+    (begins,) = [line for line in told if ", 5 conversations/s, multi turn: TTFT 2.84 (" in line]
+    assert told.index(begins) == told.index(clients) + 1

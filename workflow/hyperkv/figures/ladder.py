@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from ..base.cli import run_stage
 from ..records.repeats import load_words
+from ..records.stats import interval_word
 from .command import Picture, Table, draw_tables
 from .looks import colour_of
 from .style import draw_interval, label, note, pair_words, title
@@ -57,8 +58,9 @@ def draw_ladder(ladder: pd.DataFrame) -> Figure:
     panels[0].invert_yaxis()
     if len(beside):
         panels[0].legend(fontsize=8, loc="lower right")
-    clients = f"{load_words(rows)}, {int(rows['repeats'].max())} repeats"
-    note = "x: gain over the step above, paired by repeat, with its 95 % interval"
+    repeats = int(rows["repeats"].max())
+    clients = f"{load_words(rows)}, {repeats} repeats"
+    note = f"x: gain over the step above, paired by repeat, with its {interval_word(repeats)}"
     figure.suptitle(title(steps, f"Step by step, everything else equal: {clients}; {note}"), fontsize=11)
     figure.tight_layout()
     return figure

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..base.cli import run_stage
+from ..records.stats import interval_word
 from ..tables.methods.substitution import UNEXPLAINED, WHOLE, WORDS
 from .command import Picture, Table, draw_tables
 from .style import empty, legend_beside, note
@@ -96,7 +97,7 @@ def draw_layers(layers: pd.DataFrame) -> Figure:
         fontsize=11,
     )
     figure.tight_layout()
-    _legend(figure, [name for name in COLOURS if name in shown])
+    _legend(figure, [name for name in COLOURS if name in shown], interval_word(rows["repeats"].max()))
     return figure
 
 
@@ -141,12 +142,12 @@ def _look(name: str, told: bool) -> dict[str, Any]:
     return {"facecolor": COLOURS[name], "edgecolor": "#333333", "linewidth": 0.6, "hatch": hatch or None}
 
 
-def _legend(figure: Figure, shown: list[str]) -> None:
+def _legend(figure: Figure, shown: list[str], interval: str) -> None:
     whole = Line2D([], [], color="#000000", linewidth=2)
     dotted = Patch(**{**_look(UNEXPLAINED, False), "hatch": _DOTS})
     layers = {WORDS[name]: Patch(**_look(name, True)) for name in shown[::-1]}
     handles = {
-        "measured whole, 95 % interval": whole,
+        f"measured whole, {interval}": whole,
         **layers,
         "dotted: not told from 0\n(its interval spans 0)": dotted,
     }

@@ -27,6 +27,7 @@ from ..records.effective import USUAL_KV_DTYPES
 from ..records.frames import read_csv
 from ..records.hardware import gpu_words
 from ..records.repeats import cell_anchor, load_words
+from ..records.stats import interval_word
 from ..records.subtitles import under
 from ..records.templates import size_words
 from .looks import LINES, colour_of, marker_of, medium_of, shade
@@ -191,7 +192,7 @@ def draw_line(
     style: Mapping[str, Any],
     links: Sequence[str] = (),
 ) -> None:
-    """One scenario's rows as a line, with the 95 % intervals of x and y behind it and its invalid points hollow.
+    """One scenario's rows as a line, with the intervals of x and y behind it and its invalid points hollow.
 
     links: of the rows, where a point leads to in an SVG.
     """
@@ -278,7 +279,7 @@ def told(
         texts.append(f"hollow: {hollow}")
     if any(rows[column].notna().any() for column in rows if column.endswith("_low")):
         handles.append(Line2D([], [], color="#666666", alpha=0.45, linewidth=3))
-        texts.append("95 % interval over repeats")
+        texts.append(f"{interval_word(rows['repeats'].max())} over repeats")
     return handles, texts
 
 

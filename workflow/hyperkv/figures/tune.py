@@ -150,7 +150,7 @@ def _draw_importances(axes: Axes, importances: Mapping[str, float] | None) -> No
 
 
 def _draw_cells(axes: Axes, rows: pd.DataFrame, evidence: Mapping[str, Any]) -> None:
-    """Medians over repeats with their 95 % intervals: the finals from left to right, then the proof."""
+    """Medians over repeats with their intervals: the finals from left to right, then the proof."""
     metric = evidence["objective"]["metric"]
     groups = [
         (phase, int(number), own)

@@ -74,7 +74,7 @@ def _columns(entry: str | dict[str, Any], known: Mapping[str, Column]) -> Iterat
             unit, text = _column(own) if own else known[name]
             yield name, (unit, text + _OVER[word])
             if word == "spread":
-                low = f"Lower end of the 95 % interval of {name} over repeats; empty for one repeat."
+                low = f"Lower end of the interval of {name} over repeats; empty for one repeat."
                 yield f"{name}_low", (unit, low)
                 yield f"{name}_high", (unit, "Upper end of it.")
     else:

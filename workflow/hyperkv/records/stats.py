@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 _RESAMPLES = 2000
+# Of so few values a lowest or highest one is the median of more than 2.5 % of all resamples.
+_RANGE = 5
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,7 @@ def median(values: Sequence[float | None]) -> float | None:
 def median_interval(values: Sequence[float | None]) -> Interval:
     """Median and percentile-bootstrap 95 % interval. None values are left out; all None gives None.
 
-    With few repeats the interval is coarse: with three it is their range. Source: Efron, Tibshirani,
-    "An Introduction to the Bootstrap", chapter 13.
+    Of few values it is their range (`interval_word`). Source: Efron, Tibshirani, "An Introduction to the Bootstrap", chapter 13.
     """
     known = [value for value in values if value is not None]
     if len(known) < 2:
@@ -41,6 +42,11 @@ def median_interval(values: Sequence[float | None]) -> Interval:
     ).confidence_interval
     middle = float(np.median(known))  # of equal values an end may lie a rounding beyond
     return Interval(middle, min(middle, float(found.low)), max(middle, float(found.high)))
+
+
+def interval_word(values: int) -> str:
+    """What `median_interval` of so many values, one at least, is to be called: of up to five it is their range, and no more is known."""
+    return "range" if values <= _RANGE else "95 % interval"
 
 
 def spread(name: str, interval: Interval) -> dict[str, float | None]:

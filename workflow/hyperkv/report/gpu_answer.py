@@ -15,6 +15,7 @@ from ..predict.single_requests import of_pool
 from ..records.hardware import short_gpu
 from ..records.kept_run import KeptRun
 from ..records.repeats import CLOSED, words_of_loads
+from ..records.stats import interval_word
 from ..records.templates import filled, number, size_words
 from ..tables.cells import cells_table
 from ..tables.methods.over_recompute import cell_ratios, measured_break_even, single_ratios
@@ -22,27 +23,27 @@ from .rows import percent
 
 MODELS = Path("config/models")
 _GROUP = ["gpu", "model", "kv_dtype", "gpus"]
-PAYS, LOSES, UNDECIDED, LOADS, NEEDS = "pays", "loses", "undecided", "loads", "needs"
+PAYS, LOSES, UNDECIDED, NEEDS = "pays", "loses", "undecided", "needs"
 _HITS = ("hbm_hit_tokens", "dram_hit_tokens", "hit_tokens")
 _NEARLY = 0.9  # of a prompt's tokens; the rest is computed, as of a chunk that is not full
-Groups = dict[tuple[str, ...], "Group"]
+Key = tuple[str, ...]
+Groups = dict[Key, "Group"]
 
 
 @dataclass
 class Group:
-    """What one verdict says of a model, a KV format and a GPU: of its shortest and longest prompt, and of loads."""
+    """What one verdict says of a model, a KV format and a GPU: of its shortest and longest prompt."""
 
     name: str
     told_needs: bool
     prompts: list[dict[str, Any]] = field(default_factory=list)
-    loads: list[dict[str, Any]] = field(default_factory=list)
 
 
 def answer(runs: Sequence[KeptRun]) -> list[str]:
     """Lines of Markdown: a sentence each, or a list; none when no run has anything of an SSD beside recompute.
 
     Of prompts the scenario that loads fastest counts, without gate or shaped device; of loads the one that serves most at the highest load that
-    was served from SSD, of an open loop the one whose first tokens come soonest, beside what is said of prompts, and the same with gate ttft. Of a model that has nothing of an
+    was served from SSD, of an open loop the one whose first tokens come soonest, and the same with gate ttft. Of a model that has nothing of an
     SSD the engine's own pool tells which GB/s it needs. Scenarios may be split among runs; of one that several have the last counts.
     """
     if not runs:
@@ -52,7 +53,7 @@ def answer(runs: Sequence[KeptRun]) -> list[str]:
         for rows in (prompt_rows, load_rows, pool_rows)
     )
     gpus = {*prompts["gpu"], *loads["gpu"]}
-    found: dict[str, Groups] = {PAYS: {}, LOSES: {}, UNDECIDED: {}, LOADS: {}, NEEDS: {}}
+    found: dict[str, Groups] = {PAYS: {}, LOSES: {}, UNDECIDED: {}, NEEDS: {}}
     best_prompts = [*_best(prompts, ["prompt_tokens"], "ratio", lowest=True)]
     closed = loads["loop"].eq(CLOSED)
     best_loads = [
@@ -63,13 +64,13 @@ def answer(runs: Sequence[KeptRun]) -> list[str]:
         kind = verdict(row)
         group = _group(found[kind], row, gpus, told_needs=kind == LOSES)
         group.prompts = [*group.prompts[:1], _prompt_words(row)]
+    asked: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in best_loads:
-        key = tuple(str(row[name]) for name in _GROUP)
-        beside = next((groups for groups in found.values() if key in groups), found[LOADS])
-        _group(beside, row, gpus).loads.append(_load_words(row))
+        words = _load_words(row)
+        asked.setdefault((_name(row, gpus), words["asked"]), []).append(words)
+    measured = {_key(row) for row in [*best_prompts, *best_loads]}
     for row in _best(pools, ["prompt_tokens"], "ratio", lowest=True) if gpus else ():
-        key = tuple(str(row[name]) for name in _GROUP)
-        if not any(key in groups for kind, groups in found.items() if kind != NEEDS):
+        if _key(row) not in measured:
             group = _group(found[NEEDS], row, {*gpus, row["gpu"]}, told_needs=True)
             group.prompts = [*group.prompts[:1], _prompt_words(row)]
     ssd = _ssd_words([row["gave_gbps"] for row in best_prompts])
@@ -79,10 +80,15 @@ def answer(runs: Sequence[KeptRun]) -> list[str]:
         if groups:
             words = {"groups": [*groups.values()], "ssd": ssd, "where": where, "first": not told}
             told.append(filled(__file__, kind, **words).strip())
+    if asked:
+        names = [group.name for groups in found.values() for group in groups.values()]
+        as_above = sorted(asked.items(), key=lambda each: [*names, each[0][0]].index(each[0][0]))
+        told.append(filled(__file__, "loads", asked=as_above, where=where, first=not told).strip())
     if not told:
         return []
     repeats = sorted({int(row["repeats"]) for row in [*best_prompts, *best_loads]})
-    return "\n\n".join([*told, filled(__file__, "caveat", repeats=repeats)]).splitlines()
+    caveat = filled(__file__, "caveat", repeats=repeats, interval=interval_word(repeats[-1]))
+    return "\n\n".join([*told, caveat]).splitlines()
 
 
 def quoted(lines: Sequence[str]) -> str:
@@ -196,9 +202,17 @@ def _best(rows: pd.DataFrame, at: Sequence[str], ratio: str, lowest: bool) -> It
 
 
 def _group(groups: Groups, row: Mapping[str, Any], gpus: set[str], told_needs: bool = False) -> Group:
-    """The group of a row; its name has the GPU where there are several."""
-    gpu, model, kv_dtype, number_of_gpus = key = tuple(str(row[name]) for name in _GROUP)
+    """The group of a row."""
+    return groups.setdefault(_key(row), Group(_name(row, gpus), told_needs))
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    return tuple(str(row[name]) for name in _GROUP)
+
+
+def _name(row: Mapping[str, Any], gpus: set[str]) -> str:
+    """'Qwen3-32B with fp8 KV'; with the GPU where there are several."""
+    gpu, model, kv_dtype, number_of_gpus = _key(row)
     many = f"{number_of_gpus} x " if number_of_gpus != "1" else ""
     where = f" on {many}{short_gpu(gpu)}" if len(gpus) > 1 or many else ""
-    name = f"{_model_words(model)} with {kv_dtype.replace('bfloat16', 'bf16')} KV{where}"
-    return groups.setdefault(key, Group(name, told_needs))
+    return f"{_model_words(model)} with {kv_dtype.replace('bfloat16', 'bf16')} KV{where}"

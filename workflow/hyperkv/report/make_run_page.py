@@ -38,6 +38,7 @@ from ..predict.request_time import FITTED
 from ..records.frames import read_csv
 from ..records.hardware import mixed
 from ..records.kept_run import KeptRun, name_before_device, read_about, read_run
+from ..records.stats import interval_word
 from ..records.templates import filled
 from ..tables.array import array_table
 from ..tables.cells import cells_table
@@ -243,8 +244,9 @@ def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table 
     """Heading, a sentence and the table itself, of every table of the page."""
     cells, singles = tables.get("cells"), tables.get("singles")
     if cells is not None:
+        interval = interval_word(tables["scenarios"]["repeats"].max())
         told = (
-            "Medians over repeats with 95 % intervals; ratios are paired by repeat. ○: not valid. From: shares of hits that HBM and DRAM had, "
+            f"Medians with the {interval} over repeats; ratios are paired by repeat. ○: not valid. From: shares of hits that HBM and DRAM had, "
             "then the store's medium; read: from the device, of bytes loaded."
         )
         yield "Under load", told, run_rows.main_rows(tables["scenarios"], tables["ratios"], cells)

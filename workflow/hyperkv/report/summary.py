@@ -17,7 +17,7 @@ SCHEMA_VERSION = 1
 
 
 class Interval(Part):
-    """A median over repeats with its bootstrap 95 % interval; null where it was not measured, the ends for one repeat."""
+    """A median over repeats with its bootstrap 95 % interval, of up to five repeats their range; null where it was not measured, the ends for one repeat."""
 
     value: float | None
     low: float | None

@@ -205,7 +205,7 @@ def _measures(
 
 
 def cost_table(repeats: pd.DataFrame) -> pd.DataFrame:
-    """One row per scenario and load, and per scenario at the SLO: medians and 95 % intervals over valid repeats.
+    """One row per scenario and load, and per scenario at the SLO: medians and intervals over valid repeats.
 
     Shares are means over repeats, so that they add up to 1.
     """

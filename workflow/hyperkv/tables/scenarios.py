@@ -32,7 +32,7 @@ def main(*, cells: Path, out: Out) -> None:
 
 
 def scenarios_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """One row per scenario x load: median and 95 % interval over repeats, of valid cells when there are any."""
+    """One row per scenario x load: median and interval over repeats, of valid cells when there are any."""
     rows = []
     for _, group in cells.groupby(["scenario", "load"], sort=False):
         counting = used(group)

@@ -30,7 +30,7 @@ class Unmeasured(Exception):
 
 @dataclass(frozen=True)
 class Quantity:
-    """A median with its 95 % interval; samples: its values by repeat, where it has any."""
+    """A median with its interval; samples: its values by repeat, where it has any."""
 
     interval: Interval
     samples: Mapping[int, float] | None = None
