@@ -91,6 +91,14 @@ def test_a_record_of_two_gpus_costs_two_and_serves_half_the_users_on_each(real):
     assert saved == pytest.approx(2 * PRICES["gpu_usd_per_hour"] / 2)
 
 
+def test_a_cost_names_the_gate_of_its_scenario(real):
+    """So that a figure tells it from what loads everything."""
+    gated = with_scenario(real["files"], gate="ttft")
+    table = cost_table(repeats_table([real["dram"], gated], PRICES, NO_SLO))
+    gates = table.set_index("scenario")["gate"].fillna("").to_dict()
+    assert gates == {"dram": "", "files": "ttft"}
+
+
 def test_an_slo_of_the_configuration_that_nobody_keeps_has_no_cost_and_a_reason(real):
     table = repeats_table(records(real), PRICES, {"tps_per_user": 60.0, "ttft_p95_ms": None})
     files = table[(table["at"] == "slo") & (table["scenario"] == "files")]

@@ -98,8 +98,9 @@ def _draw_shares(axes: Axes, rows: pd.DataFrame) -> None:
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, 1.75 * top if top > 0 else 1)
-    interval = interval_word(rows["repeats"].max())
-    axes.set_xlabel(f"USD per million tokens (prompt and answer), median and {interval} over repeats")
+    repeats = rows["repeats"].max()
+    several = f", median and {interval_word(repeats)} over repeats" if repeats > 1 else ""
+    axes.set_xlabel(f"USD per million tokens (prompt and answer){several}")
     axes.set_title("Cost by part", fontsize=10)
     handles = [Patch(color=PART_COLOURS[part], label=PART_WORDS[part]) for part in PARTS]
     # Below the label in points, since the height of the axes goes by the number of bars.

@@ -244,9 +244,10 @@ def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table 
     """Heading, a sentence and the table itself, of every table of the page."""
     cells, singles = tables.get("cells"), tables.get("singles")
     if cells is not None:
-        interval = interval_word(tables["scenarios"]["repeats"].max())
+        repeats = tables["scenarios"]["repeats"].max()
+        several = f"Medians with the {interval_word(repeats)} over repeats, ratios paired by repeat. "
         told = (
-            f"Medians with the {interval} over repeats; ratios are paired by repeat. ○: not valid. From: shares of hits that HBM and DRAM had, "
+            f"{several if repeats > 1 else ''}○: not valid. From: shares of hits that HBM and DRAM had, "
             "then the store's medium; read: from the device, of bytes loaded."
         )
         yield "Under load", told, run_rows.main_rows(tables["scenarios"], tables["ratios"], cells)

@@ -37,7 +37,7 @@ from .methods.dictionary import table_of
 
 IDENTITY = (
     "engine", "model", "gpu", "gpus", "scenario", "tier", "store", "connector", "chunk_tokens", "connections", "processes",
-    "dram_pool_bytes", *FACTS, "workload", "comparable_digest",
+    "dram_pool_bytes", "gate", *FACTS, "workload", "comparable_digest",
 )  # fmt: skip
 SHARES = tuple(f"{part}_share" for part in PARTS)
 _ROUNDED_S = 1e-6  # records round times to it, and the window ends with an answer
