@@ -1,5 +1,6 @@
 """What is foretold of a GPU's experiment: against a run on one, and what it goes by."""
 
+import json
 import math
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.workflow_helpers import changed, merged
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.cells.cell import CellSpec
 from workflow.hyperkv.config.config import checked
+from workflow.hyperkv.config.plan import sweep_spec
 from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.models.gpu import load_gpu
 from workflow.hyperkv.predict.break_even_text import required_words
@@ -24,6 +26,7 @@ from workflow.hyperkv.predict.request_time import REQUEST_S, TEXT_S, hit_ttft_s,
 from workflow.hyperkv.records.kept_run import read_run
 from workflow.hyperkv.run import foretell
 from workflow.hyperkv.run.foretell import break_even, foretold, told
+from workflow.hyperkv.workloads.factory import make_workload
 
 H200 = Path("results/reference/h200/2026-11-30-gate")
 ONE_POOL, OPEN = (H200.parent / f"2026-11-30-documents-{name}" for name in ("one-pool", "open"))
@@ -115,6 +118,26 @@ def test_an_open_loop_is_foretold_as_one():
     assert "conversations/s" in told(table, 3)
     found = table.set_index("scenario")["ttft_p50_s_over_none"]
     assert found.drop("gpu_none").max() < 0.7
+
+
+@pytest.mark.parametrize("loop", ["closed", "open"])
+def test_a_trace_is_foretold_at_its_own_times(loop):
+    """As AIPerf sends it, whatever loop its configuration has."""
+    trace = {"kind": "trace", "trace": "tests/data/mooncake_excerpt.jsonl"}
+    raw = merged(GPU, {"loadgen": {"conversations_per_client": None}})
+    raw = changed(
+        raw, {"experiment.loop": loop, "experiment.loads": [1], "experiment.scenarios": ["gpu_none"]}
+    )
+    full = checked(raw | {"workload": trace})
+    gpu = Path(full["gpu"])
+    cell = CellSpec(json.loads(sweep_spec(full, "gpu_none")), 1, 1, Path())
+    (result,) = Play(cell, load_gpu(gpu, cell.geometry, 1), gpu, 1.6).results()
+    times = [each.turns[0].arrival_s for each in make_workload(trace, 1)]
+    assert times[-1] > 10
+    assert sorted(each.arrival_s for each in result.requests) == pytest.approx(times)
+    (row,) = foretold(full, 1.6, 17.0)
+    assert row["loop"] == "trace"
+    assert "clients" not in told(pd.DataFrame([row]), 1)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

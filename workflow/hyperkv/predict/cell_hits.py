@@ -85,8 +85,6 @@ def _played(record: Mapping[str, Any], facts: EngineFacts, gpus: Sequence[Path],
     if told["save_decode_cache"] is not None:
         scenario["save_decode_cache"] = told["save_decode_cache"]
     cell = CellSpec(spec | {"scenario": scenario}, record["load"], record["repeat"], Path())
-    if conversations_of(cell)[0].turns[0].arrival_s is not None:
-        raise UserError("requests that come by a trace's clock are not played")
     file = gpu_file(record, gpus)
     begins_s = record["requests"]["arrival_s"] if loop_of(record) == OPEN else None
     play = Play(cell, model_of(record, file), file, gbps or MEMORY_GBPS, None, told["buffer_bytes"], begins_s)

@@ -29,8 +29,9 @@ from ..models.gpu import GpuModel
 from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
 from ..models.gpus import kv_pieces
 from ..records.effective import buffer_bytes
-from ..records.repeats import OPEN
+from ..records.repeats import CLOSED, OPEN, TRACE, loop_of
 from ..records.scenario import gated
+from ..workloads import Conversation
 from ..workloads.chunks import chain_keys
 from .request_time import REQUEST_S, TEXT_S, hit_s
 from .single_requests import of_pool
@@ -62,7 +63,7 @@ class Play:
         """The requests of the cell, played once; from each of a few moments on where LMCache's server looks at a pool once a second, since a document
         more or less depends on that; with so many draws of the times at which conversations of an open loop begin. Raises UserError.
         """
-        drawn = self.cell.spec["loop"] == OPEN and self.begins_s is None
+        drawn = self.loop == OPEN and self.begins_s is None
         moments = _MOMENTS if drawn or has_server_pool(self.cell.scenario) else 1
         return [self._result(number, -PERIOD_S * (number + 0.5) / moments) for number in range(moments)]
 
@@ -80,7 +81,8 @@ class Play:
             slo_s = slo_ms and slo_ms / 1e3
             objective = scenario["gate"] if gated(scenario) else OFF
             gating = Gating(Gate(objective, chunk, clock, curve, chunk_bytes, 0, slo_s=slo_s), tiers, chunk)
-        keyed = [KeyedConversation(each, chain_keys(each.tokens, block)) for each in conversations_of(cell)]
+        conversations = conversations_of(cell)
+        keyed = [KeyedConversation(each, chain_keys(each.tokens, block)) for each in conversations]
         return replay(
             keyed,
             int(cell.load),
@@ -101,15 +103,22 @@ class Play:
             gating=gating,
             clock=clock,
             think_s=lambda client: REQUEST_S,
-            begins_s=self._begins(len(keyed), number),
+            begins_s=self._begins(conversations, number),
         )
 
-    def _begins(self, conversations: int, number: int) -> Sequence[float] | None:
-        """When each conversation of an open loop begins, the first at 0."""
-        if self.cell.spec["loop"] != OPEN or self.begins_s is not None:
+    @property
+    def loop(self) -> str:
+        return loop_of({"engine": "vllm", "spec": self.cell.spec})
+
+    def _begins(self, conversations: Sequence[Conversation], number: int) -> Sequence[float] | None:
+        """When each conversation of an open loop or a trace begins, the first at 0."""
+        if self.loop == TRACE:
+            arrivals = [each.turns[0].arrival_s or 0.0 for each in conversations]
+            return [arrival - arrivals[0] for arrival in arrivals]
+        if self.loop == CLOSED or self.begins_s is not None:
             return self.begins_s
         rng = np.random.default_rng([self.cell.seed, load_seed(self.cell), number])
-        after_s = rng.exponential(1 / self.cell.load, conversations - 1)
+        after_s = rng.exponential(1 / self.cell.load, len(conversations) - 1)
         return [0.0, *np.cumsum(after_s).tolist()]
 
     def hit_rate(self) -> float:

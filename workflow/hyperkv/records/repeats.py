@@ -44,7 +44,10 @@ def at_own_load(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def loop_of(record: Mapping[str, Any]) -> str:
-    """How a cell's requests come: closed, from clients who wait for their answers; open, conversations by the clock; trace, at the trace's times."""
+    """How a cell's requests come: closed, from clients who wait for their answers; open, conversations by the clock; trace, at the trace's times.
+
+    record: or its engine and spec.
+    """
     spec = record["spec"]
     timed = record["engine"] == "vllm" and spec["workload"]["kind"] == "trace"
     return TRACE if timed else spec.get("loop", CLOSED)

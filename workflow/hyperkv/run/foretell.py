@@ -122,12 +122,13 @@ def break_even(config: Mapping[str, Any]) -> str:
 
 def _row(cell: CellSpec, gpu_file: Path, gbps: float, write_gbps: float | None) -> dict[str, Any]:
     scenario, gpu = cell.scenario, load_gpu(gpu_file, cell.geometry, cell.gpus)
-    results = Play(cell, gpu, gpu_file, gbps, write_gbps).results()
+    play = Play(cell, gpu, gpu_file, gbps, write_gbps)
+    results = play.results()
     return {
         "scenario": scenario["name"],
         "tier": scenario["tier"],
         "load": cell.load,
-        "loop": cell.spec["loop"],
+        "loop": play.loop,
         "requests": len(results[0].requests),
         **pd.DataFrame(map(_figures, results)).mean().to_dict(),
         "saved_bytes": 0 if scenario["tier"] == "none" else saved_bytes(cell),
