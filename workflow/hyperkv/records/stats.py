@@ -14,7 +14,7 @@ _RANGE = 5
 
 @dataclass(frozen=True)
 class Interval:
-    """A median with its 95 % confidence interval over repeats; low and high are None for one repeat."""
+    """A median with its 95 % confidence interval over repeats, or range (`interval_word`); low and high are None for one repeat."""
 
     median: float | None
     low: float | None
