@@ -167,6 +167,15 @@ def test_a_pool_that_all_clients_prompts_may_not_fit_is_said_and_what_is_said_to
     assert warned({"experiment.loads": [10]}) == []
 
 
+def test_clients_of_documents_may_ask_about_as_many_of_them():
+    """Five documents of 16,000 tokens, 2.1 GB each: LMCache had no room for 4 % of what was to be saved."""
+    documents = yaml.safe_load(Path("config/experiments/gpu/documents.yaml").read_text())
+    config = checked(merged(GPU, documents))
+    behind, alone = pool_warnings(config, [("gpu_dram", 1), ("gpu_disk", 1)])
+    assert alone.startswith("dram_pool_bytes of gpu_dram: 9216 MiB may not hold the prompts of 5 clients ")
+    assert "; 10272 MiB do" in behind
+
+
 def test_half_of_a_buffers_bytes_do_in_fp8_and_open_loops_have_no_clients():
     buffer = {
         "experiment.scenarios": ["gpu_none", "gpu_tmpfs"],

@@ -20,7 +20,12 @@ from workflow.hyperkv.models.geometry import load_geometry
 from workflow.hyperkv.workloads.chunks import chain_keys
 from workflow.hyperkv.workloads.factory import make_workload
 from workflow.hyperkv.workloads.prefix_tree import prefix_tree
-from workflow.hyperkv.workloads.working_set import largest_context, working_set, working_set_units
+from workflow.hyperkv.workloads.working_set import (
+    largest_context,
+    least_shared,
+    working_set,
+    working_set_units,
+)
 
 QWEN = load_geometry("config/models/qwen3-32b.json", "fp8")
 QUESTIONS = documents(4, 40, [12_000, 12_000], [20, 40], [8, 16])
@@ -90,6 +95,28 @@ def test_questions_on_shared_documents_are_kept_once():
     assert working_set(conversations, QWEN.chunk_bytes(64), 64, True) / 1e9 == pytest.approx(6.4, abs=0.2)
     all_contexts = sum(item.turns[-1].answer_end for item in conversations) * QWEN.kv_bytes_per_token
     assert 2 * all_contexts / 1e9 == pytest.approx(126, abs=2)
+
+
+def test_clients_may_ask_about_different_documents_at_once():
+    """Not about the longest alone: its questions are longer than any other's, and share it."""
+    conversations = make_workload(documents(4, 40, [6_000, 12_000], [20, 40], [8, 16]), 1)
+    asked = least_shared(conversations, 4, 64)
+    assert len({each.tokens[:64].tobytes() for each in asked}) == 4
+    longest = sorted(conversations, key=lambda each: -each.turns[-1].answer_end)[:4]
+    assert working_set_units(asked, 64, True) > 2 * working_set_units(longest, 64, True)
+    assert len(least_shared(conversations, 99, 64)) == 40
+
+
+@given(st.integers(1, 4), st.integers(1, 9), st.integers(1, 60), st.integers(1, 9), st.integers(0, 99))
+def test_each_next_one_adds_most(count, requests, length, asked, seed):
+    """Held against trying every one that is left."""
+    left = make_workload(documents(count, requests, [1, length], [1, 30], [1, 30]), seed)
+    keys = {each.name: set(chain_keys(each.tokens, 8)) for each in left}
+    held: set[bytes] = set()
+    for each in least_shared(left, asked, 8):
+        assert len(keys[each.name] - held) == max(len(own - held) for own in keys.values())
+        held |= keys.pop(each.name)
+    assert len(keys) == max(0, requests - asked)
 
 
 def test_the_largest_context_counts_its_last_unit_whole():

@@ -8,8 +8,10 @@ all tokens up to their ends are equal, as the chained keys of chunks.py have it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from heapq import heapify, heappop, heappush
 
 from . import Conversation
+from .chunks import chain_keys
 from .prefix_tree import as_they_are
 from .reuse import reuse_of
 
@@ -33,6 +35,26 @@ def working_set(
     a partly filled block counted whole (largest_context).
     """
     return working_set_units(conversations, unit_tokens, save_decode_cache) * unit_bytes
+
+
+def least_shared(conversations: Sequence[Conversation], count: int, unit_tokens: int) -> list[Conversation]:
+    """So many of them, each next one of which adds the most units of tokens to those before: what clients may ask for at once at the most."""
+    keys = [set(chain_keys(each.tokens, unit_tokens)) for each in conversations]
+    most = [
+        (-len(own), number) for number, own in enumerate(keys)
+    ]  # what one adds never grows, so a bound of before will do
+    heapify(most)
+    taken: set[bytes] = set()
+    found: list[Conversation] = []
+    while most and len(found) < count:
+        _, number = heappop(most)
+        adds = len(keys[number] - taken)
+        if most and -adds > most[0][0]:
+            heappush(most, (-adds, number))
+            continue
+        taken |= keys[number]
+        found.append(conversations[number])
+    return found
 
 
 def largest_context(

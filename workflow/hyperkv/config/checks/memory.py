@@ -17,7 +17,7 @@ from ...models.gpus import KvShare, kv_share, tensor_parallel_of
 from ...stores.registry import has_store, store_class
 from ...workloads import Conversation, longest_of
 from ...workloads.context_limit import LONGER, ROOM_TOKENS, ContextLimit, check_context
-from ...workloads.working_set import largest_context, working_set
+from ...workloads.working_set import largest_context, least_shared, working_set
 from ..models.engines import BLOCK_TOKENS
 from ..scenarios import loads_of
 
@@ -186,8 +186,8 @@ def _check_holds_chunk(
 def small_pools(
     config: Mapping[str, Any], names: Iterable[str], workloads: Sequence[Sequence[Conversation]]
 ) -> list[str]:
-    """A line for the pools and buffers of LMCache's server that may be too small for the prompts of all clients of the highest load, whose
-    longest are taken; equal prefixes count once.
+    """A line for the pools and buffers of LMCache's server that may be too small for the prompts of all clients of the highest load, those
+    that share the least; equal prefixes count once.
 
     names: of scenarios, those with engine vllm in closed loops. workloads: of every repeat.
     """
@@ -201,7 +201,7 @@ def small_pools(
         settings = settings_of({"vllm": config["vllm"], "scenario": scenario})
         chunk = scenario["chunk_tokens"]
         size = kv_share(geometry, tensor_parallel_of(settings)).stored_bytes(chunk)
-        needed = max(working_set(_longest(each, clients), size, chunk, True) for each in workloads)
+        needed = max(working_set(least_shared(each, clients, chunk), size, chunk, True) for each in workloads)
         if has_store(scenario):
             key, room = "vllm.staging_bytes", settings["staging_bytes"]
         else:
@@ -213,10 +213,6 @@ def small_pools(
         f"does not save what it has no room for; {_mib(needed)} MiB do, or lower experiment.loads"
         for (key, room, clients, needed), found in small.items()
     ]
-
-
-def _longest(conversations: Sequence[Conversation], count: int) -> list[Conversation]:
-    return sorted(conversations, key=lambda each: -each.turns[-1].answer_end)[:count]
 
 
 def _mib(size: int) -> int:
