@@ -40,6 +40,7 @@ from ..predict.request_time import REQUEST_S, break_even_gbps, times_of_full_hit
 from ..records.hardware import short_gpu
 from ..records.repeats import load_unit
 from .configuration import merged
+from .jobs import pool_warnings
 
 # As runs on H200s took them (results/reference/h200/2026-11-30-gate), seconds: vLLM, with its store and LMCache's server beside it, a GB of dummy
 # weights on each GPU, the job besides, a load besides its requests, and each single request besides its answer. A machine's first vLLM
@@ -75,6 +76,8 @@ def main(
     table.to_csv(out, index=False)
     print(
         told(table, full["experiment"]["repeats"]) + played_on(full, gbps, write_gbps) + break_even(full),
+        *(f"{line}\n" for line in pool_warnings(full, [(name, 1) for name in table["scenario"]])),
+        sep="",
         end="",
     )
 
