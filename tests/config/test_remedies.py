@@ -104,7 +104,8 @@ def test_the_circle_is_gone(words):
 
 
 def test_vllm_s_room_for_a_template_counts(words):
-    config = applied(engine(), {"workload": {**TRACE, "long_requests": "cut"}, "model": words["short"]})
+    workload = {**TRACE, "long_requests": "cut"}
+    config = applied(engine(), {"workload": workload, "model": words["short"], "experiment.loads": [1]})
     config["vllm"] = {"staging_bytes": "8 GiB"}
     assert json.loads(sweep_spec(checked(config), "valkey"))["workload"]["max_context_tokens"] == 8192 - 8
 

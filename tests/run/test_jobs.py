@@ -191,10 +191,12 @@ def test_half_of_a_buffers_bytes_do_in_fp8_and_open_loops_have_no_clients():
     assert needed[0] == pytest.approx(2 * needed[1], abs=2)
     assert warned(buffer | {"experiment.loop": "open"}) == []
     trace = {"kind": "trace", "trace": "tests/data/mooncake_excerpt.jsonl"}
-    config = checked(
-        changed(GPU, _POOL | {"loadgen.conversations_per_client": None, "vllm.staging_bytes": "16 GiB"})
-        | {"workload": trace}
-    )
+    own_times = {
+        "loadgen.conversations_per_client": None,
+        "experiment.loads": [40],
+        "vllm.staging_bytes": "16 GiB",
+    }
+    config = checked(changed(GPU, _POOL | own_times) | {"workload": trace})
     assert pool_warnings(config, [("gpu_tmpfs", 1)]) == []
 
 

@@ -30,6 +30,11 @@ def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
         where = "experiment" if scenario.get("loads") is None else f"scenarios.{scenario['family']}"
         loads = loads_of(config, name)
         check_clients(loads, f"{where}.loads", config)
+        if len(loads) > 1 and config["engine"] == "vllm" and config["workload"]["kind"] == "trace":
+            raise UserError(
+                f"config: {where}.loads: a trace comes at its own times with engine vllm, so that {len(loads)} loads would be one; "
+                f"take one, or engine replay, where loads are clients"
+            )
         if not loads and not single:
             raise UserError(
                 f"config: scenarios.{scenario['family']}.loads: there is nothing to measure without "
