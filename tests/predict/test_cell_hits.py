@@ -7,6 +7,7 @@ import pytest
 from tests.helpers import refused
 from tests.kept import KEPT, kept
 from tests.record_factory import cell
+from tests.workloads.kinds import EXCERPT
 from workflow.hyperkv.engines.replay.cells import measure_cell
 from workflow.hyperkv.predict.cell_hits import predicted_hit_rate
 from workflow.hyperkv.workloads.factory import make_workload
@@ -79,7 +80,7 @@ def test_answers_count_as_the_running_engine_showed_them(of_vllm):
 
 def test_a_trace_is_predicted_one_by_one_whatever_loop_its_configuration_has(of_vllm):
     record = deepcopy(of_vllm)
-    trace = {"kind": "trace", "trace": "tests/data/mooncake_excerpt.jsonl"}
+    trace = {"kind": "trace", "trace": str(EXCERPT)}
     record["spec"]["workload"] = trace
     record["spec"]["loadgen"]["conversations_per_client"] = None
     record["requests"]["prompt_tokens"] = [each.turns[-1].prompt_end for each in make_workload(trace, 1)]

@@ -12,6 +12,7 @@ import yaml
 from tests.configs import GPU
 from tests.helpers import command
 from tests.workflow_helpers import changed, merged
+from tests.workloads.kinds import EXCERPT
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.cells.cell import CellSpec
 from workflow.hyperkv.config.config import checked
@@ -123,7 +124,7 @@ def test_an_open_loop_is_foretold_as_one():
 @pytest.mark.parametrize("loop", ["closed", "open"])
 def test_a_trace_is_foretold_at_its_own_times(loop):
     """As AIPerf sends it, whatever loop its configuration has."""
-    trace = {"kind": "trace", "trace": "tests/data/mooncake_excerpt.jsonl"}
+    trace = {"kind": "trace", "trace": str(EXCERPT)}
     raw = merged(GPU, {"loadgen": {"conversations_per_client": None}})
     raw = changed(
         raw, {"experiment.loop": loop, "experiment.loads": [1], "experiment.scenarios": ["gpu_none"]}

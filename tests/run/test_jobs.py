@@ -17,6 +17,7 @@ import yaml
 from tests.configs import BASE, GPU
 from tests.helpers import mounted_tmpfs
 from tests.workflow_helpers import TINY, Checkout, changed, merged
+from tests.workloads.kinds import EXCERPT
 from workflow.hyperkv.base.errors import UserError
 from workflow.hyperkv.cells.cell import CellSpec, check_room
 from workflow.hyperkv.config.config import checked
@@ -190,7 +191,7 @@ def test_half_of_a_buffers_bytes_do_in_fp8_and_open_loops_have_no_clients():
     ]
     assert needed[0] == pytest.approx(2 * needed[1], abs=2)
     assert warned(buffer | {"experiment.loop": "open"}) == []
-    trace = {"kind": "trace", "trace": "tests/data/mooncake_excerpt.jsonl"}
+    trace = {"kind": "trace", "trace": str(EXCERPT)}
     own_times = {
         "loadgen.conversations_per_client": None,
         "experiment.loads": [40],

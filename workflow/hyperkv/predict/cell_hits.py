@@ -15,7 +15,7 @@ from ..base.errors import UserError
 from ..cells.cell import CellSpec
 from ..engines.vllm.command import settings_of
 from ..engines.vllm.running import conversations_of
-from ..records.repeats import OPEN, loop_of
+from ..records.repeats import CLOSED, OPEN, loop_as, loop_of
 from ..records.scenario import gated
 from ..workloads import Conversation
 from ..workloads.factory import make_workload, prefixes_known
@@ -125,11 +125,10 @@ def _workload_of(record: Mapping[str, Any]) -> tuple[str, int, int, int]:
 def _simulation(spec: str, load: float, repeat: int, active: int) -> Simulation:
     own = json.loads(spec)
     made = _conversations(CellSpec(own | {"scenario": {}}, load, repeat, Path()))
-    timed = own["engine"] == "vllm" and made[0].turns[0].arrival_s is not None
-    opened = not timed and own.get("loop") == OPEN
-    if opened and any(len(each.turns) > 1 for each in made):
+    loop = loop_as(own["engine"], own["workload"]["kind"], own.get("loop", CLOSED))
+    if loop == OPEN and any(len(each.turns) > 1 for each in made):
         raise UserError(_BY_THE_CLOCK)
-    return Simulation.of(made, *((1, 1) if timed or opened else (int(load), active)))
+    return Simulation.of(made, *((int(load), active) if loop == CLOSED else (1, 1)))
 
 
 def _conversations(cell: CellSpec) -> Sequence[Conversation]:

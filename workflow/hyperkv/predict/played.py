@@ -29,7 +29,7 @@ from ..models.gpu import GpuModel
 from ..models.gpu_memory import MEMORY_SHARE, memory_gb_of
 from ..models.gpus import kv_pieces
 from ..records.effective import buffer_bytes
-from ..records.repeats import CLOSED, OPEN, TRACE, loop_of
+from ..records.repeats import CLOSED, OPEN, TRACE, loop_as
 from ..records.scenario import gated
 from ..workloads import Conversation
 from ..workloads.chunks import chain_keys
@@ -108,7 +108,7 @@ class Play:
 
     @property
     def loop(self) -> str:
-        return loop_of({"engine": "vllm", "spec": self.cell.spec})
+        return loop_as("vllm", self.cell.spec["workload"]["kind"], self.cell.spec["loop"])
 
     def _begins(self, conversations: Sequence[Conversation], number: int) -> Sequence[float] | None:
         """When each conversation of an open loop or a trace begins, the first at 0."""

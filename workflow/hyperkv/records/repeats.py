@@ -44,13 +44,17 @@ def at_own_load(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def loop_of(record: Mapping[str, Any]) -> str:
-    """How a cell's requests come: closed, from clients who wait for their answers; open, conversations by the clock; trace, at the trace's times.
-
-    record: or its engine and spec.
-    """
+    """loop_as of a cell's record."""
     spec = record["spec"]
-    timed = record["engine"] == "vllm" and spec["workload"]["kind"] == "trace"
-    return TRACE if timed else spec.get("loop", CLOSED)
+    return loop_as(record["engine"], spec["workload"]["kind"], spec.get("loop", CLOSED))
+
+
+def loop_as(engine: str, kind: str, loop: str) -> str:
+    """How requests come: closed, from clients who wait for their answers; open, conversations by the clock; trace, at the trace's times.
+
+    kind: of the workload. loop: of the configuration.
+    """
+    return TRACE if engine == "vllm" and kind == "trace" else loop
 
 
 def load_unit(rows: pd.DataFrame) -> str:

@@ -64,10 +64,10 @@ def answer(runs: Sequence[KeptRun]) -> list[str]:
         kind = verdict(row)
         group = _group(found[kind], row, gpus, told_needs=kind == LOSES)
         group.prompts = [*group.prompts[:1], _prompt_words(row)]
-    asked: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    asked: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in best_loads:
         words = _load_words(row)
-        asked.setdefault((_name(row, gpus), words["asked"]), []).append(words)
+        asked.setdefault(_name(row, gpus), {}).setdefault(words["asked"], []).append(words)
     measured = {_key(row) for row in [*best_prompts, *best_loads]}
     for row in _best(pools, ["prompt_tokens"], "ratio", lowest=True) if gpus else ():
         if _key(row) not in measured:
@@ -81,9 +81,11 @@ def answer(runs: Sequence[KeptRun]) -> list[str]:
             words = {"groups": [*groups.values()], "ssd": ssd, "where": where, "first": not told}
             told.append(filled(__file__, kind, **words).strip())
     if asked:
-        names = [group.name for groups in found.values() for group in groups.values()]
-        as_above = sorted(asked.items(), key=lambda each: [*names, each[0][0]].index(each[0][0]))
-        told.append(filled(__file__, "loads", asked=as_above, where=where, first=not told).strip())
+        names = dict.fromkeys(
+            [*(group.name for groups in found.values() for group in groups.values()), *asked]
+        )
+        in_order = [(name, *each) for name in names for each in asked.get(name, {}).items()]
+        told.append(filled(__file__, "loads", asked=in_order, where=where, first=not told).strip())
     if not told:
         return []
     repeats = sorted({int(row["repeats"]) for row in [*best_prompts, *best_loads]})

@@ -246,8 +246,8 @@ def _shown(run: KeptRun, tables: Tables) -> Iterator[tuple[str, str, rows.Table 
     if cells is not None:
         repeats = tables["scenarios"]["repeats"].max()
         several = f"Medians with the {interval_word(repeats)} over repeats, ratios paired by repeat. "
-        told = (
-            f"{several if repeats > 1 else ''}○: not valid. From: shares of hits that HBM and DRAM had, "
+        told = (several if repeats > 1 else "") + (
+            "○: not valid. From: shares of hits that HBM and DRAM had, "
             "then the store's medium; read: from the device, of bytes loaded."
         )
         yield "Under load", told, run_rows.main_rows(tables["scenarios"], tables["ratios"], cells)

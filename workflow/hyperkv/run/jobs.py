@@ -20,7 +20,7 @@ from ..engines.vllm import running as vllm_running
 from ..machine.environment import has_gpu
 from ..machine.memory_dir import memory_folder
 from ..machine.node import where_files_go
-from ..records.repeats import CLOSED, loop_of
+from ..records.repeats import CLOSED, loop_as
 from ..stores.elsewhere.nodes import NEEDED
 from ..stores.placed.place import Place
 from ..stores.reach import in_the_clear
@@ -134,8 +134,8 @@ def require_room(config: Mapping[str, Any], cells: Iterable[tuple[str, int]]) ->
 def pool_warnings(config: Mapping[str, Any], cells: Iterable[tuple[str, int]]) -> list[str]:
     """A line for pools that may lose what is to be saved, see small_pools. cells: as for require_room."""
     found = sorted(set(cells))
-    asked = {"workload": config["workload"], "loop": config["experiment"]["loop"]}
-    if config["engine"] != "vllm" or loop_of({"engine": "vllm", "spec": asked}) != CLOSED or not found:
+    loop = loop_as(config["engine"], config["workload"]["kind"], config["experiment"]["loop"])
+    if config["engine"] != "vllm" or loop != CLOSED or not found:
         return []
     if not _is_there(config):
         return []

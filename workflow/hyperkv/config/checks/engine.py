@@ -15,6 +15,7 @@ from ...models.geometry import Geometry, load_geometry
 from ...models.gpu import load_gpu
 from ...models.gpu_memory import require_weights_fit
 from ...models.gpus import check_settings, kv_share, require_divides, tensor_parallel_of
+from ...records.repeats import TRACE, loop_as
 from ...stores.registry import STORES, has_store, store_class
 from ..environments import pairs_of
 from ..scenarios import loads_of
@@ -24,13 +25,14 @@ from .scenario import check_bound, check_chunk, check_connector, check_store
 def check_engine(config: Mapping[str, Any], measured: list[str]) -> None:
     """What one engine needs and the other does not know."""
     experiment, scenarios = config["experiment"], [config["scenarios"][name] for name in measured]
+    loop = loop_as(config["engine"], config["workload"]["kind"], experiment["loop"])
     single = config["engine"] == "vllm" and config["latency"]["prompt_tokens"]
     for name in measured:
         scenario = config["scenarios"][name]
         where = "experiment" if scenario.get("loads") is None else f"scenarios.{scenario['family']}"
         loads = loads_of(config, name)
         check_clients(loads, f"{where}.loads", config)
-        if len(loads) > 1 and config["engine"] == "vllm" and config["workload"]["kind"] == "trace":
+        if len(loads) > 1 and loop == TRACE:
             raise UserError(
                 f"config: {where}.loads: a trace comes at its own times with engine vllm, so that {len(loads)} loads would be one; "
                 f"take one, or engine replay, where loads are clients"

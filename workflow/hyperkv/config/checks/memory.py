@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,11 @@ def small_pools(
 
     names: of scenarios, those with engine vllm in closed loops. workloads: of every repeat.
     """
+
+    @cache
+    def asked_at_once(clients: int, chunk: int) -> list[list[Conversation]]:
+        return [least_shared(each, clients, chunk) for each in workloads]
+
     small: dict[tuple[str, int, int, int], list[str]] = {}
     for name in names:
         scenario = config["scenarios"][name]
@@ -201,7 +207,7 @@ def small_pools(
         settings = settings_of({"vllm": config["vllm"], "scenario": scenario})
         chunk = scenario["chunk_tokens"]
         size = kv_share(geometry, tensor_parallel_of(settings)).stored_bytes(chunk)
-        needed = max(working_set(least_shared(each, clients, chunk), size, chunk, True) for each in workloads)
+        needed = max(working_set(each, size, chunk, True) for each in asked_at_once(clients, chunk))
         if has_store(scenario):
             key, room = "vllm.staging_bytes", settings["staging_bytes"]
         else:

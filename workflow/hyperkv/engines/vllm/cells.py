@@ -25,7 +25,7 @@ from ...models.gpus import VISIBLE
 from ...records.effective import not_as_asked
 from ...records.evidence import judge
 from ...records.kinds.cell import Cell, Pass, Single, Values
-from ...records.repeats import loop_of
+from ...records.repeats import loop_as
 from ...workloads import Conversation
 from ...workloads.factory import workload_notes
 from . import aiperf
@@ -122,7 +122,7 @@ def measure_load(cell: CellSpec, running: Running) -> Cell:
     """Measure one load and return its record. Raises StoreDied, StoreError, EngineError or UserError."""
     started = time.perf_counter()
     conversations = conversations_of(cell)
-    loop = loop_of({"engine": "vllm", "spec": cell.spec})
+    loop = loop_as("vllm", cell.spec["workload"]["kind"], cell.spec["loop"])
     folder = cell.directory / f"load-{cell.load}"
     folder.mkdir()
     proof = _proof(cell, running, conversations)
